@@ -1,0 +1,55 @@
+# Two commands set everything up: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+UV      = .venv-uv/bin/uv
+RUN     = .venv/bin
+DEV     = .venv-dev/bin
+export HF_HUB_OFFLINE := 1
+export UV_NO_PROGRESS := 1
+
+.PHONY: help demo serve test lint eval bench lock clean test-live
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+demo: .venv/ok ## ingest refdesk's own documentation and ask it three questions
+	$(RUN)/python -m server demo
+
+serve: .venv/ok ## start the server on the default data folder
+	$(RUN)/python -m server serve
+
+test: .venv-dev/ok lint ## lint, types, import contracts, then the tests
+	$(DEV)/python -m pytest
+
+lint: .venv-dev/ok ## ruff, mypy, import-linter
+	$(DEV)/ruff check .
+	$(DEV)/ruff format --check .
+	$(DEV)/mypy
+	$(DEV)/lint-imports
+
+eval: .venv-dev/ok ## retrieval quality: make eval DATASET=../shared/data/scifact
+	$(DEV)/python -m server eval $(DATASET)
+
+test-live: .venv-dev/ok ## the real servers of the gpu profile (none yet)
+	@echo "no live server tests yet: they come with the gpu profile"
+
+lock: .venv-uv/ok ## resolve the pinned versions anew
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements/embedded.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements/embedded.txt --extra dev pyproject.toml -o requirements/dev.txt
+
+clean: ## remove the environments and caches
+	rm -rf .venv .venv-dev .venv-uv .mypy_cache .ruff_cache .cache demo
+
+.venv-uv/ok: requirements/uv.txt
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install -q --require-hashes -r requirements/uv.txt
+	@touch $@
+
+.venv/ok: requirements/embedded.txt .venv-uv/ok
+	$(UV) venv -q --clear --python $(PYTHON) .venv
+	$(UV) pip sync -q --require-hashes --python .venv requirements/embedded.txt
+	@touch $@
+
+.venv-dev/ok: requirements/dev.txt .venv-uv/ok
+	$(UV) venv -q --clear --python $(PYTHON) .venv-dev
+	$(UV) pip sync -q --require-hashes --python .venv-dev requirements/dev.txt
+	@touch $@

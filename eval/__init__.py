@@ -1,0 +1,1 @@
+"""What refdesk is worth, measured: retrieval quality, answers, speed."""

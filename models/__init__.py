@@ -1,0 +1,1 @@
+"""Embedders, rerankers and generators behind three small seams (models/base.py)."""
