@@ -126,6 +126,7 @@ class StoredDocument:
     version: str
     source_sha256: str
     extractor: str
+    chunking: str  # fingerprint of the chunker that cut it; another one now means: read and cut again
     metadata: Metadata
     groups: tuple[str, ...]
     size_chars: int
@@ -163,6 +164,7 @@ class PreparedDocument:
 
     id: str
     version: str
+    chunking: str
     document: Document
     groups: tuple[str, ...]
     chunks: Sequence[Chunk]
