@@ -1,0 +1,149 @@
+"""The composition root: the one file that names concrete backends, and the desk that holds what it built."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from indexers.base import Index
+from indexers.chunk import Chunker, ChunkSettings
+from models.base import Embedder, Generator, UnsupportedModelError
+from models.store import ModelStore
+from server.catalog import Catalog
+from server.commit import Writer
+from server.lock import DataFolderLock
+from server.pipeline import Models, Pipeline
+from server.rerank import Depth, Reranking
+from server.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A running refdesk: everything that was opened, and how to close it."""
+
+    settings: Settings
+    lock: DataFolderLock
+    store: ModelStore
+    catalog: Catalog
+    index: Index
+    writer: Writer
+    pipeline: Pipeline
+    _opened: AsyncExitStack
+
+    async def close(self) -> None:
+        """Close in the reverse order of opening; the data folder is released last."""
+        await self._opened.aclose()
+
+
+async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
+    """Open the data folder and the models that the settings name.
+
+    Raises DataFolderHeldError if another process owns the folder; any ModelError of the models named.
+    """
+    async with AsyncExitStack() as opened:
+        lock = DataFolderLock(settings.data_dir, command=command)
+        lock.acquire()
+        opened.callback(lock.release)
+        store = ModelStore(settings.data_dir)
+        catalog = await Catalog.open(settings.data_dir / "catalog.sqlite")
+        opened.push_async_callback(catalog.close)
+        index = await _open_index(settings)
+        opened.push_async_callback(index.close)
+        models = await _load_models(settings, store, opened)
+        writer = Writer(
+            catalog, index, token_bits_of=models.embedder.info.fingerprint, retention_s=settings.retention_s
+        )
+        pipeline = Pipeline(settings, catalog, index, writer=writer, models=models, chunker=_chunker(settings, models))
+        return Desk(settings, lock, store, catalog, index, writer, pipeline, opened.pop_all())
+
+
+async def _open_index(settings: Settings) -> Index:
+    from indexers.edge import EdgeIndex
+
+    return EdgeIndex.open(settings.data_dir / "index", max_open_shards=settings.max_open_shards)
+
+
+async def _load_models(settings: Settings, store: ModelStore, opened: AsyncExitStack) -> Models:
+    embedder = await _load_embedder(settings, store)
+    opened.push_async_callback(embedder.close)
+    reranking = await _load_reranker(settings, store, embedder)
+    if reranking is not None:
+        opened.push_async_callback(reranking.reranker.close)
+    fallback = _extractive(embedder)
+    generator = fallback
+    if settings.generator != "extractive":
+        generator = await _load_generator(settings, store)
+        opened.push_async_callback(generator.close)
+    return Models(embedder, reranking, generator, fallback)
+
+
+async def _load_embedder(settings: Settings, store: ModelStore) -> Embedder:
+    if settings.embedder == "fake":
+        from models.fake import FakeEmbedder
+
+        return FakeEmbedder()
+    from models.openvino import OpenVinoEmbedder
+
+    folder = store.resolve(settings.embedder, "embedder")
+    return await asyncio.to_thread(
+        OpenVinoEmbedder.load,
+        folder,
+        precision=settings.precision,
+        threads=settings.threads,
+        batch_tokens=settings.batch_tokens,
+    )
+
+
+async def _load_reranker(settings: Settings, store: ModelStore, embedder: Embedder) -> Reranking | None:
+    depth = Depth(settings.rerank_budget_ms)
+    if settings.reranker == "none":
+        return None
+    if settings.reranker == "late-interaction":
+        from models.late_interaction import LateInteractionReranker
+
+        if not embedder.info.has_token_vectors:
+            raise UnsupportedModelError(
+                f"embedder {settings.embedder!r} gives no token vectors, which reranker='late-interaction' reads: "
+                "set reranker='none' or name a cross-encoder"
+            )
+        return Reranking(LateInteractionReranker(), depth)
+    from models.openvino import OpenVinoCrossEncoder
+
+    folder = store.resolve(settings.reranker, "cross-encoder")
+    cross_encoder = await asyncio.to_thread(
+        OpenVinoCrossEncoder.load, folder, precision=settings.precision, threads=settings.threads
+    )
+    return Reranking(cross_encoder, depth)
+
+
+def _extractive(embedder: Embedder) -> Generator:
+    from models.extractive import ExtractiveGenerator
+
+    return ExtractiveGenerator(embedder)
+
+
+async def _load_generator(settings: Settings, store: ModelStore) -> Generator:
+    if settings.generator == "fake":
+        from models.fake_generator import FakeGenerator
+
+        return FakeGenerator()
+    from models.genai import GenAiGenerator
+
+    folder = store.resolve(settings.generator, "generator")
+    return await asyncio.to_thread(
+        GenAiGenerator.load,
+        folder.path,
+        name=folder.name,
+        fingerprint=folder.fingerprint,
+        threads=settings.threads,
+    )
+
+
+def _chunker(settings: Settings, models: Models) -> Chunker:
+    info = models.embedder.info
+    max_tokens = settings.chunk_tokens or min(512, info.max_tokens)
+    if max_tokens > info.max_tokens:
+        raise UnsupportedModelError(
+            f"chunk_tokens={settings.chunk_tokens} exceeds what embedder {info.name!r} takes: {info.max_tokens}"
+        )
+    chunk_settings = ChunkSettings(max_tokens=max_tokens, overlap=settings.chunk_overlap)
+    return Chunker(models.embedder.tokenizer, chunk_settings, special_tokens=info.special_tokens)

@@ -1,0 +1,295 @@
+"""Documents to searchable chunks in three stages with bounded queues between them: read → chunk and embed → commit.
+
+Memory holds a few windows of chunks, whatever the corpus; a file that cannot be read is set aside and stops nothing.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from indexers.base import Document, Metadata, UnreadableError
+from indexers.chunk import Chunker
+from indexers.read import ReadResult, Source, extractor_of, read
+from models.base import Embedder, Passage
+from server.base import (
+    Changes,
+    DocumentPatch,
+    NamespaceState,
+    PreparedDocument,
+    StoredDocument,
+    document_id,
+    document_version,
+)
+from server.catalog import Catalog
+from server.commit import Writer
+from server.settings import Settings
+
+LOOKUP = 64  # sources whose stored state is looked up in one catalog read
+WINDOW_CHUNKS = 256  # chunks sorted by length and embedded together
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where documents go, who may read them (no groups: everyone), and whether those gone from the source are deleted."""
+
+    collection: str
+    namespace: str = "default"
+    groups: tuple[str, ...] = ()
+    metadata: Metadata = field(default_factory=dict)
+    prune: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one ingestion while it runs. `sources` None: not known beforehand."""
+
+    sources: int | None = None
+    read: int = 0  # sources looked at
+    bytes: int = 0
+    added: int = 0
+    replaced: int = 0
+    patched: int = 0
+    unchanged: int = 0
+    pruned: int = 0
+    chunks: int = 0  # committed
+    tokens: int = 0
+    failures: list[UnreadableError] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an ingestion did. `document_ids`: those added or replaced, in order."""
+
+    tally: Tally
+    commit: int
+    seconds: float
+    document_ids: tuple[str, ...]
+
+
+OnProgress = Callable[[Tally], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the first stage hands on: a new text to embed, or a patch of a known one."""
+
+    document: Document | None
+    patch: DocumentPatch | None = None
+    is_new: bool = True
+
+
+class Ingestion:
+    """One run over some sources into one namespace."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        writer: Writer,
+        *,
+        embedder: Embedder,
+        chunker: Chunker,
+        target: Target,
+        on_progress: OnProgress = lambda _: None,
+    ) -> None:
+        self.settings, self.catalog, self.writer = settings, catalog, writer
+        self.embedder, self.chunker, self.target, self.on_progress = embedder, chunker, target, on_progress
+        self.tally = Tally()
+        self.seen: set[str] = set()
+        self.new: set[str] = set()  # ids read and not yet committed that the namespace did not hold before
+        self.committed: list[str] = []
+
+    async def run(self, sources: Iterable[Source]) -> Receipt:
+        """Ingest; returns when the last commit is visible. What was committed before an error stays committed."""
+        started = time.monotonic()
+        state = await self.catalog.namespace(self.target.collection, self.target.namespace, create=True)
+        self.tally.sources = len(sources) if isinstance(sources, Sequence) else None
+        documents: asyncio.Queue[_Read | None] = asyncio.Queue(LOOKUP)
+        prepared: asyncio.Queue[Changes | None] = asyncio.Queue(2)
+        try:
+            async with asyncio.TaskGroup() as stages:
+                stages.create_task(self._read(sources, state, documents))
+                stages.create_task(self._prepare(documents, prepared))
+                stages.create_task(self._commit(prepared, state))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
+        if self.target.prune:
+            await self._prune(state)
+        state = await self.catalog.namespace(self.target.collection, self.target.namespace)
+        return Receipt(self.tally, state.commit, time.monotonic() - started, tuple(self.committed))
+
+    # --- read ------------------------------------------------------------------------------------------------------
+
+    async def _read(
+        self, sources: Iterable[Source], state: NamespaceState, documents: "asyncio.Queue[_Read | None]"
+    ) -> None:
+        remaining = iter(sources)
+        while batch := await asyncio.to_thread(lambda: list(islice(remaining, LOOKUP))):
+            known = await self.catalog.lookup(state.id, [source.uri for source in batch])
+            for source in batch:
+                await self._read_source(source, known.get(source.uri), state, documents)
+                self.tally.read += 1
+                self.on_progress(self.tally)
+        await documents.put(None)
+
+    async def _read_source(
+        self,
+        source: Source,
+        stored: StoredDocument | None,
+        state: NamespaceState,
+        documents: "asyncio.Queue[_Read | None]",
+    ) -> None:
+        self.seen.add(source.uri)
+        try:
+            data = await asyncio.to_thread(source.load, self.settings.max_upload_bytes)
+            self.tally.bytes += len(data)
+            sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+            if stored is not None and self._is_same_source(stored, sha256, extractor_of(data, source.uri)):
+                await self._keep(stored, None, documents)
+                return
+            result: ReadResult = await asyncio.to_thread(
+                read, data, source.uri, media_type=source.media_type, max_bytes=self.settings.max_upload_bytes
+            )
+        except UnreadableError as exc:
+            await self._set_aside(state, exc)
+            return
+        for failure in result.failures:
+            await self._set_aside(state, failure)
+        if not result.failures:
+            await self.catalog.clear_failure(state.id, source.uri)
+        known = await self.catalog.lookup(state.id, [d.uri for d in result.documents])
+        for document in result.documents:
+            self.seen.add(document.uri)
+            document = replace(document, metadata={**document.metadata, **self.target.metadata})
+            before = known.get(document.uri)
+            if before is not None and before.version == document_version(document, self.chunker.fingerprint):
+                await self._keep(before, document, documents)
+            else:
+                await documents.put(_Read(document, is_new=before is None))
+
+    def _is_same_source(self, stored: StoredDocument, sha256: str, extractor: str | None) -> bool:
+        now = (sha256, extractor, self.chunker.fingerprint)
+        return (stored.source_sha256, stored.extractor, stored.chunking) == now
+
+    async def _keep(
+        self, stored: StoredDocument, document: Document | None, documents: "asyncio.Queue[_Read | None]"
+    ) -> None:
+        """The text is the same: nothing to do, unless what is kept beside it differs; `document` None: same bytes."""
+        patch = DocumentPatch(stored.id, {**stored.metadata, **self.target.metadata}, self.target.groups)
+        if document is not None:
+            patch = replace(
+                patch,
+                metadata={**stored.metadata, **document.metadata},
+                source_sha256=document.source_sha256,
+                extractor=document.extractor,
+            )
+        same_bytes = document is None or (stored.source_sha256, stored.extractor) == (
+            document.source_sha256,
+            document.extractor,
+        )
+        if same_bytes and dict(patch.metadata) == dict(stored.metadata) and patch.groups == stored.groups:
+            self.tally.unchanged += 1
+        else:
+            await documents.put(_Read(None, patch))
+
+    async def _set_aside(self, state: NamespaceState, failure: UnreadableError) -> None:
+        self.seen.add(failure.source)
+        self.tally.failures.append(failure)
+        await self.catalog.record_failure(state.id, failure.source, failure.reason, failure.detail)
+
+    # --- chunk and embed -------------------------------------------------------------------------------------------
+
+    async def _prepare(
+        self, documents: "asyncio.Queue[_Read | None]", prepared: "asyncio.Queue[Changes | None]"
+    ) -> None:
+        window: list[PreparedDocument] = []
+        patches: list[DocumentPatch] = []
+        size = 0
+        while (item := await documents.get()) is not None:
+            if item.patch is not None:
+                patches.append(item.patch)
+            if item.document is not None:
+                cut = await asyncio.to_thread(self._cut, item.document)
+                window.append(cut)
+                self.new.update([cut.id] if item.is_new else [])
+                size += len(cut.chunks)
+            if size >= WINDOW_CHUNKS or len(window) + len(patches) >= self.settings.commit_documents:
+                await prepared.put(Changes(upserts=await self._embed(window), patches=tuple(patches)))
+                window, patches, size = [], [], 0
+        if window or patches:
+            await prepared.put(Changes(upserts=await self._embed(window), patches=tuple(patches)))
+        await prepared.put(None)
+
+    def _cut(self, document: Document) -> PreparedDocument:
+        return PreparedDocument(
+            id=document_id(self.target.collection, self.target.namespace, document.uri),
+            version=document_version(document, self.chunker.fingerprint),
+            chunking=self.chunker.fingerprint,
+            document=document,
+            groups=self.target.groups,
+            chunks=self.chunker.chunk(document),
+            embeddings=(),
+        )
+
+    async def _embed(self, window: Sequence[PreparedDocument]) -> tuple[PreparedDocument, ...]:
+        passages = [
+            Passage(chunk.context + cut.document.text[chunk.start : chunk.end], chunk.token_ids)
+            for cut in window
+            for chunk in cut.chunks
+        ]
+        embeddings = iter(await self.embedder.embed_passages(passages))
+        self.tally.tokens += sum(len(p.token_ids) for p in passages if p.token_ids is not None)
+        return tuple(replace(cut, embeddings=list(islice(embeddings, len(cut.chunks)))) for cut in window)
+
+    # --- commit ----------------------------------------------------------------------------------------------------
+
+    async def _commit(self, prepared: "asyncio.Queue[Changes | None]", state: NamespaceState) -> None:
+        """Group windows: a commit closes after `commit_documents` documents or `commit_interval_s` seconds."""
+        upserts: list[PreparedDocument] = []
+        patches: list[DocumentPatch] = []
+        since = time.monotonic()
+        is_open = True
+        while is_open:
+            changes = await prepared.get()
+            is_open = changes is not None
+            if changes is not None:
+                upserts.extend(changes.upserts)
+                patches.extend(changes.patches)
+            is_due = (
+                not is_open
+                or len(upserts) + len(patches) >= self.settings.commit_documents
+                or time.monotonic() - since >= self.settings.commit_interval_s
+            )
+            if is_due and (upserts or patches):
+                await self.writer.commit(state, Changes(upserts=tuple(upserts), patches=tuple(patches)))
+                self._count(upserts, patches)
+                upserts, patches, since = [], [], time.monotonic()
+
+    def _count(self, upserts: Sequence[PreparedDocument], patches: Sequence[DocumentPatch]) -> None:
+        added = sum(cut.id in self.new for cut in upserts)
+        self.new.difference_update(cut.id for cut in upserts)
+        self.tally.added += added
+        self.tally.replaced += len(upserts) - added
+        self.tally.patched += len(patches)
+        self.tally.chunks += sum(len(cut.chunks) for cut in upserts)
+        self.committed.extend(cut.id for cut in upserts)
+        self.on_progress(self.tally)
+
+    async def _prune(self, state: NamespaceState) -> None:
+        """Delete the namespace's documents that no source of this run named."""
+        after: str | None = None
+        while True:
+            page, after = await self.catalog.documents(state.id, after, 1000)
+            gone = [document.id for document in page if document.uri not in self.seen and not self._is_kept(document)]
+            if gone:
+                await self.writer.commit(state, Changes(deletes=tuple(gone)))
+                self.tally.pruned += len(gone)
+            if after is None:
+                return
+
+    def _is_kept(self, document: StoredDocument) -> bool:
+        """A document of a file that failed to be read this time ("file.jsonl#7" of "file.jsonl") is not gone."""
+        return document.uri.rsplit("#", 1)[0] in {failure.source for failure in self.tally.failures}

@@ -1,0 +1,312 @@
+"""What refdesk does, a screen each: search documents, answer from them, ingest them. Read this file first.
+
+search: states → (cache) → rank → hits.   answer: search → context → generate → cite.
+ingest: read → chunk → embed → commit (server/ingest.py).
+"""
+
+import unicodedata
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from indexers.base import CollectionSpec, Float32, Index, View
+from indexers.chunk import Chunker
+from indexers.filter import to_json
+from indexers.read import Source
+from models.base import Delta, Embedder, GenerationOptions, Generator, ModelError, Prompt, Usage
+from server.answerable import DEFAULT_THRESHOLD, answerability
+from server.base import (
+    Answer,
+    AnswerEvent,
+    AnswerRequest,
+    Changes,
+    Collection,
+    ConflictError,
+    ContextPassage,
+    ContextTooLongError,
+    InvalidRequestError,
+    NamespaceState,
+    NotFoundError,
+    SearchHit,
+    SearchRequest,
+    SearchResult,
+    TextDelta,
+)
+from server.cache import Cache
+from server.catalog import Catalog
+from server.cite import cite
+from server.commit import Writer
+from server.context import assemble
+from server.ingest import Ingestion, OnProgress, Receipt, Target
+from server.markers import MarkerFilter
+from server.prompt import REFUSAL, build_prompt, is_refusal
+from server.rank import Chunks, Ranker, Ranking
+from server.rerank import Reranking
+from server.settings import Settings
+from server.telemetry import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The models a pipeline works with; `fallback` answers when `generator` does not."""
+
+    embedder: Embedder
+    reranking: Reranking | None
+    generator: Generator
+    fallback: Generator
+
+
+class Pipeline:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, index: Index, *, writer: Writer, models: Models, chunker: Chunker
+    ) -> None:
+        self.settings, self.catalog, self.index = settings, catalog, index
+        self.writer, self.models, self.chunker = writer, models, chunker
+        self.ranker = Ranker(settings, catalog, index, embedder=models.embedder, reranking=models.reranking)
+        self.rankings: Cache[Ranking] = Cache(settings.cache_entries, settings.cache_ttl_s)
+        self._collections: dict[str, Collection] = {}
+
+    # --- search ----------------------------------------------------------------------------------------------------
+
+    async def search(self, request: SearchRequest, trace: Trace | None = None) -> SearchResult:
+        """The chunks that answer a question best, best first. Two catalog reads.
+
+        Raises NotFoundError (collection, namespace), ConflictError (another embedding model), InvalidRequestError.
+        """
+        trace = trace or Trace()
+        question = normalise(request.question, self.settings.max_question_chars)
+        with trace.span("states"):
+            states = await self._states(request)
+        read: Chunks = {}
+        ranking, cached = await self.rankings.get(
+            self._key(question, request, states),
+            lambda: self.ranker.rank(question, request, states, read, trace),
+            keep=lambda ranking: not ranking.degraded,
+        )
+        with trace.span("read"):
+            hits = await self._hits(ranking, request, states, read)
+        return SearchResult(
+            hits=hits,
+            commits={state.namespace.name: state.commit for state in states},
+            reranker=ranking.reranker,
+            degraded=ranking.degraded,
+            cached=cached,
+            timings_ms=trace.timings_ms(),
+            query_tokens=ranking.query_tokens,
+            best_dense=ranking.best_dense,
+            best_rerank=ranking.best_rerank,
+        )
+
+    async def _states(self, request: SearchRequest) -> list[NamespaceState]:
+        """The namespaces asked, each at the commit the search reads: the present one, or `as_of`."""
+        collection = await self.collection(request.collection)
+        self._check_embedder(collection)
+        if not 1 <= len(set(request.namespaces)) <= 8:
+            raise InvalidRequestError(f"{len(request.namespaces)} namespaces: name 1 to 8", "namespaces")
+        names = list(dict.fromkeys(request.namespaces))
+        states = await self.catalog.snapshot(request.collection, names)
+        if request.as_of is None:
+            return [states[name] for name in names]
+        if len(names) > 1:
+            raise InvalidRequestError("as_of goes with one namespace: each has commit numbers of its own", "as_of")
+        state = states[names[0]]
+        oldest = await self.catalog.oldest_commit(state.id)
+        if not oldest <= request.as_of <= state.commit:
+            raise InvalidRequestError(f"as_of={request.as_of}: kept are commits {oldest} to {state.commit}", "as_of")
+        return [replace(state, commit=request.as_of)]
+
+    async def _hits(
+        self, ranking: Ranking, request: SearchRequest, states: Sequence[NamespaceState], read: Chunks
+    ) -> tuple[SearchHit, ...]:
+        """Entries with their text, each checked once more against the document's present groups."""
+        for state in states:
+            here = [e.id for e in ranking.entries if e.namespace == state.namespace.name and e.id not in read]
+            if here:
+                read.update(await self.catalog.chunks(state.id, here, state.commit, token_bits_of=None))
+        return tuple(
+            SearchHit(read[entry.id], entry.namespace, entry.score, entry.ranks)
+            for entry in ranking.entries
+            if entry.id in read and is_readable(read[entry.id].groups, request.groups)
+        )
+
+    def _key(self, question: str, request: SearchRequest, states: Sequence[NamespaceState]) -> tuple[object, ...]:
+        """All that shapes a ranking; the namespaces' commits make a stale entry unfindable."""
+        return (
+            request.collection,
+            tuple((state.id, state.commit) for state in states),
+            request.groups,
+            question,
+            repr(to_json(request.filter)) if request.filter is not None else None,
+            request.top_k,
+            self.ranker.fingerprint(request),
+        )
+
+    async def collection(self, name: str) -> Collection:
+        """A collection by name. Raises NotFoundError."""
+        if name not in self._collections:
+            self._collections[name] = await self.catalog.collection(name)
+        return self._collections[name]
+
+    # --- answer ----------------------------------------------------------------------------------------------------
+
+    async def answer(self, request: AnswerRequest, trace: Trace | None = None) -> AsyncIterator[AnswerEvent]:
+        """Stream an answer: TextDeltas as they are made, then one Answer whose text is the deltas joined.
+
+        Raises ContextTooLongError before anything is sent; closing the iterator stops the generation.
+        """
+        trace = trace or Trace()
+        result = await self.search(request.search, trace)
+        options = self._options(request)
+        passages: tuple[ContextPassage, ...] = ()
+        degraded = list(result.degraded)
+        text, finish_reason, usage, generator = "", "stop", Usage(), self.models.generator
+        if result.hits and answerability(result) >= DEFAULT_THRESHOLD:
+            with trace.span("context"):
+                passages = await self._context(request, result, options)
+            prompt = build_prompt(request.search.question, passages, request.messages[:-1])
+            markers = MarkerFilter(len(passages))
+            async with aclosing(self._generate(prompt, options, degraded, trace)) as deltas:
+                async for delta, author in deltas:
+                    generator = author
+                    piece = markers.feed(delta.text)
+                    if delta.finish_reason:
+                        piece += markers.finish()
+                        finish_reason, usage = delta.finish_reason, delta.usage or usage
+                    if piece:
+                        text += piece
+                        yield TextDelta(piece)
+        else:
+            text = REFUSAL
+            yield TextDelta(text)
+        refused = is_refusal(text)
+        with trace.span("cite"):
+            citations, sentences = await cite(text, () if refused else passages, self.models.embedder)
+        yield Answer(
+            text=text,
+            citations=citations,
+            sentences=sentences,
+            passages=passages,
+            refused=refused,
+            finish_reason="length" if finish_reason == "length" else "stop",
+            usage=usage,
+            generator=generator.info.name,
+            search=result,
+            degraded=tuple(degraded),
+            timings_ms=trace.timings_ms(),
+        )
+
+    async def _context(
+        self, request: AnswerRequest, result: SearchResult, options: GenerationOptions
+    ) -> tuple[ContextPassage, ...]:
+        """The passages that fit: min(context_tokens, what the model has left beside prompt and answer)."""
+        generator = self.models.generator
+        bare = build_prompt(request.search.question, (), request.messages[:-1])
+        overhead = await generator.count_prompt_tokens(bare.messages)
+        room = generator.info.context_length - overhead - options.max_tokens
+        if room < 1:
+            raise ContextTooLongError(
+                f"the question and history take {overhead} tokens and max_tokens is {options.max_tokens}, but "
+                f"{generator.info.name!r} takes {generator.info.context_length} in all: shorten them, or ask for less"
+            )
+        return await assemble(
+            result.hits,
+            vectors=await self._vectors(request.search, result),
+            question=request.search.question,
+            budget_tokens=min(self.settings.context_tokens, room),
+            count_tokens=generator.count_tokens,
+            near_duplicate=self.settings.near_duplicate,
+            embedder=self.models.embedder,
+        )
+
+    async def _vectors(self, request: SearchRequest, result: SearchResult) -> dict[str, Float32]:
+        """The stored vectors of the hits, by chunk id."""
+        vectors: dict[str, Float32] = {}
+        for state in await self._states(request):
+            ids = [hit.chunk.id for hit in result.hits if hit.namespace == state.namespace.name]
+            points = await self.index.fetch(state.namespace, ids, View(state.commit))
+            vectors.update((id_, point.vector) for id_, point in points.items())
+        return vectors
+
+    async def _generate(
+        self, prompt: Prompt, options: GenerationOptions, degraded: list[str], trace: Trace
+    ) -> AsyncIterator[tuple[Delta, Generator]]:
+        """The generator's deltas; the extractive fallback's if it fails before its first word."""
+        started = False
+        with trace.span("generate", outside=True):
+            try:
+                async with aclosing(self.models.generator.generate(prompt, options)) as deltas:  # type: ignore[type-var]
+                    async for delta in deltas:
+                        started = started or bool(delta.text)
+                        yield delta, self.models.generator
+                return
+            except ModelError as exc:
+                if started or self.models.fallback is self.models.generator:
+                    raise
+                degraded.append(f"generator {self.models.generator.info.name!r}: {exc}; extractive answer instead")
+            async for delta in self.models.fallback.generate(prompt, options):
+                yield delta, self.models.fallback
+
+    def _options(self, request: AnswerRequest) -> GenerationOptions:
+        s = self.settings
+        return GenerationOptions(
+            max_tokens=request.max_tokens or s.max_tokens,
+            temperature=s.temperature if request.temperature is None else request.temperature,
+            top_p=request.top_p,
+            stop=request.stop,
+            seed=request.seed,
+            timeout_s=s.generation_timeout_s,
+        )
+
+    # --- documents -------------------------------------------------------------------------------------------------
+
+    async def ingest(self, sources: Iterable[Source], target: Target, on_progress: OnProgress | None = None) -> Receipt:
+        """Read, cut, embed and commit sources; the receipt counts them and names what could not be read."""
+        await self._ensure_collection(target.collection)
+        ingestion = Ingestion(
+            self.settings,
+            self.catalog,
+            self.writer,
+            embedder=self.models.embedder,
+            chunker=self.chunker,
+            target=target,
+            on_progress=on_progress or (lambda _: None),
+        )
+        return await ingestion.run(sources)
+
+    async def delete(self, collection: str, namespace: str, document_ids: Sequence[str]) -> int:
+        """Delete documents with every version, vector and original; returns the commit."""
+        state = await self.catalog.namespace(collection, namespace)
+        return await self.writer.commit(state, Changes(deletes=tuple(document_ids)))
+
+    async def _ensure_collection(self, name: str) -> None:
+        """Create the collection with this server's models, or check that it was made with them."""
+        embedder = self.models.embedder.info
+        try:
+            collection = await self.collection(name)
+        except NotFoundError:
+            spec = CollectionSpec(name, embedder.dimension, language=self.settings.language)
+            collection = Collection(spec, embedder.name, embedder.fingerprint, self.chunker.fingerprint)
+            await self.catalog.create_collection(collection)
+        self._check_embedder(collection)
+
+    def _check_embedder(self, collection: Collection) -> None:
+        if collection.embedder_fingerprint != self.models.embedder.info.fingerprint:
+            raise ConflictError(
+                f"collection {collection.spec.name!r} was embedded by {collection.embedder!r}, this server runs "
+                f"{self.models.embedder.info.name!r}: start it with embedder={collection.embedder!r}, or ingest anew"
+            )
+
+
+def normalise(question: str, max_chars: int) -> str:
+    """NFC, white space folded, ends trimmed; case stays. Raises InvalidRequestError if empty or too long."""
+    folded = " ".join(unicodedata.normalize("NFC", question).split())
+    if not folded:
+        raise InvalidRequestError("the question is empty: ask something", "question")
+    if len(folded) > max_chars:
+        raise InvalidRequestError(f"the question has {len(folded)} characters: at most {max_chars}", "question")
+    return folded
+
+
+def is_readable(document_groups: Sequence[str], groups: frozenset[str] | None) -> bool:
+    """Whether somebody in `groups` (None: an administrator) may read a document with this ACL (empty: everyone)."""
+    return groups is None or not document_groups or not groups.isdisjoint(document_groups)

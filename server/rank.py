@@ -1,0 +1,144 @@
+"""A question to a ranking of chunk ids: embed → dense ‖ bm25 → fuse → rerank. No text leaves: it may be cached."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from indexers.base import Index, View
+from models.base import Embedder, ModelError, QueryEmbedding
+from server.base import NamespaceState, SearchRequest, StoredChunk
+from server.cache import Cache
+from server.catalog import Catalog
+from server.fuse import rrf
+from server.rerank import Reranking
+from server.retrieve import Question, Retrieved, retrieve
+from server.settings import Settings
+from server.telemetry import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One entry of a ranking. `ranks`: the place, from 1, that each leg and the reranker gave it."""
+
+    id: str
+    namespace: str
+    score: float
+    ranks: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    entries: tuple[Ranked, ...]
+    reranker: str | None
+    degraded: tuple[str, ...]
+    query_tokens: int
+    best_dense: float
+    best_rerank: float
+
+
+Chunks = dict[str, StoredChunk]
+Order = list[tuple[str, float]]
+
+
+class Ranker:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, index: Index, *, embedder: Embedder, reranking: Reranking | None
+    ) -> None:
+        self.settings, self.catalog, self.index = settings, catalog, index
+        self.embedder, self.reranking = embedder, reranking
+        self.embeddings: Cache[QueryEmbedding] = Cache(settings.cache_entries, settings.cache_ttl_s)
+
+    def fingerprint(self, request: SearchRequest) -> tuple[str, ...]:
+        """Every setting and model that shapes a ranking: a part of the cache key."""
+        s = self.settings
+        reranker = self.reranking.reranker.info.fingerprint if self.reranking and request.rerank else ""
+        numbers = (s.leg_top_k, s.rrf_k, s.fused_top_k, s.rerank_budget_ms if reranker else 0)
+        return (self.embedder.info.fingerprint, self.embedder.info.precision, reranker, *map(str, numbers))
+
+    async def rank(
+        self, question: str, request: SearchRequest, states: Sequence[NamespaceState], read: Chunks, trace: Trace
+    ) -> Ranking:
+        """Rank the chunks that `request` may see; those whose text was read for the reranker are left in `read`.
+
+        Raises IndexUnavailableError if neither leg answers; a failing model only degrades.
+        """
+        embedding, degraded = await self._embed(question, trace)
+        retrieved = await retrieve(
+            self.index,
+            Question(question, embedding),
+            [(state, View(state.commit, request.groups, request.filter)) for state in states],
+            top_k=self.settings.leg_top_k,
+            timeout_s=self.settings.leg_timeout_s,
+            trace=trace,
+        )
+        with trace.span("fuse"):
+            fused = rrf([[hit.id for hit in leg.hits] for leg in retrieved.legs], self.settings.rrf_k)
+            fused = fused[: max(self.settings.fused_top_k, request.top_k)]
+            found = _places(retrieved, fused)
+        order, reranker, failed = fused, None, ()
+        if self.reranking is not None and request.rerank and fused:
+            homes = {id_: found[id_].namespace for id_, _ in fused}
+            await self._read(homes, states, read, trace)
+            order, reranker, failed = await self._rerank(question, embedding, fused, read, trace)
+        return Ranking(
+            entries=tuple(_entry(found[id_], score, place, reranker) for place, (id_, score) in enumerate(order, 1))[
+                : request.top_k
+            ],
+            reranker=reranker,
+            degraded=(*degraded, *retrieved.degraded, *failed),
+            query_tokens=embedding.token_count if embedding else 0,
+            best_dense=retrieved.best("dense"),
+            best_rerank=order[0][1] if reranker is not None else 0.0,
+        )
+
+    async def _embed(self, question: str, trace: Trace) -> tuple[QueryEmbedding | None, tuple[str, ...]]:
+        async def compute() -> QueryEmbedding:
+            with trace.span("embed", outside=True):
+                return (await self.embedder.embed_queries([question]))[0]
+
+        try:
+            embedding, _ = await self.embeddings.get((self.embedder.info.fingerprint, question), compute)
+        except ModelError as exc:
+            return None, (f"embedding: {exc}",)
+        return embedding, ()
+
+    async def _read(
+        self, homes: Mapping[str, str], states: Sequence[NamespaceState], read: Chunks, trace: Trace
+    ) -> None:
+        """Chunks with their text and, where the reranker wants them, token vectors: one catalog read a namespace."""
+        assert self.reranking is not None
+        bits_of = self.embedder.info.fingerprint if self.reranking.reads_tokens else None
+        with trace.span("read"):
+            for state in states:
+                ids = [id_ for id_, home in homes.items() if home == state.namespace.name]
+                read.update(await self.catalog.chunks(state.id, ids, state.commit, token_bits_of=bits_of))
+
+    async def _rerank(
+        self, question: str, embedding: QueryEmbedding | None, fused: Order, read: Chunks, trace: Trace
+    ) -> tuple[Order, str | None, tuple[str, ...]]:
+        assert self.reranking is not None
+        chunks = [read[id_] for id_, _ in fused if id_ in read]
+        try:
+            with trace.span("rerank", outside=True):
+                order = await self.reranking.order(question, embedding, chunks, self.settings.top_k)
+        except ModelError as exc:
+            return fused, None, (f"reranker: {exc}",)
+        if not order:
+            return fused, None, ()
+        return order, self.reranking.reranker.info.name, ()
+
+
+def _places(retrieved: Retrieved, fused: Order) -> dict[str, Ranked]:
+    """Where each fused id lives and at which place each leg found it."""
+    ranks: dict[str, dict[str, int]] = {id_: {} for id_, _ in fused}
+    homes: dict[str, str] = {}
+    for leg in retrieved.legs:
+        for rank, hit in enumerate(leg.hits, start=1):
+            if hit.id in ranks:
+                ranks[hit.id][leg.name] = rank
+                homes[hit.id] = leg.namespace
+    return {id_: Ranked(id_, homes[id_], score, ranks[id_]) for id_, score in fused}
+
+
+def _entry(found: Ranked, score: float, place: int, reranker: str | None) -> Ranked:
+    ranks = {**found.ranks, "rerank": place} if reranker else found.ranks
+    return Ranked(found.id, found.namespace, score, ranks)
