@@ -1,0 +1,354 @@
+"""What a commit writes into the catalog: first the plan, read before anything is written; then one transaction."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, select, update
+
+from indexers.base import Metadata
+from server import catalog_documents, catalog_names
+from server.base import (
+    Changes,
+    DocumentPatch,
+    InvalidRequestError,
+    NamespaceState,
+    NotFoundError,
+    PreparedDocument,
+    StoredDocument,
+    chunk_id,
+)
+from server.catalog_documents import LOOKUP_BATCH, to_json
+from server.faults import reach
+from server.tables import (
+    TEXT_BLOCK_CHARS,
+    chunks,
+    documents,
+    lives,
+    purges,
+    text_blocks,
+    token_vectors,
+    tombstones,
+    versions,
+)
+
+ROWS = 512  # rows handed to the driver at once: bounds memory, and how long the writer's thread keeps the interpreter
+
+
+@dataclass(frozen=True, slots=True)
+class Patched:
+    """A document whose text stays: what is kept beside it from now on, and its live chunks."""
+
+    stored: StoredDocument
+    metadata: Metadata
+    groups: tuple[str, ...]
+    source_sha256: str
+    extractor: str
+    chunk_ids: tuple[str, ...]
+
+    @property
+    def reaches_index(self) -> bool:
+        return dict(self.metadata) != dict(self.stored.metadata) or self.groups != self.stored.groups
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A commit's changes, held against what the catalog has. `kept` are upserts whose text is the present one."""
+
+    number: int
+    namespace: NamespaceState
+    written: tuple[PreparedDocument, ...] = ()  # upserts with a text other than the present one
+    kept: tuple[PreparedDocument, ...] = ()
+    patched: tuple[Patched, ...] = ()
+    deleted: tuple[StoredDocument, ...] = ()
+    present: dict[str, StoredDocument] = field(default_factory=dict)
+    token_bits_of: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.written or self.kept or self.patched or self.deleted)
+
+    @property
+    def to_index(self) -> Iterator[PreparedDocument]:
+        """Documents whose points must be written: new texts, and kept ones whose points differ or went missing."""
+        yield from self.written
+        for prepared in self.kept:
+            stored = self.present[prepared.id]
+            same = (dict(stored.metadata), stored.groups) == (dict(prepared.document.metadata), prepared.groups)
+            if not same or not stored.source_sha256:
+                yield prepared
+
+    @property
+    def ended(self) -> Iterator[StoredDocument]:
+        """Documents whose present version ends with this commit."""
+        yield from (self.present[prepared.id] for prepared in self.written if prepared.id in self.present)
+        yield from self.deleted
+
+
+def chunk_ids(namespace: NamespaceState, document_id: str, version: str, count: int) -> tuple[str, ...]:
+    """The ids of a version's chunks: they follow from what it is, so nothing need be read."""
+    names = (namespace.namespace.collection.name, namespace.namespace.name)
+    return tuple(chunk_id(*names, document_id, version, index) for index in range(count))
+
+
+def plan(connection: Connection, namespace_key: int, changes: Changes, token_bits_of: str) -> Plan:
+    """Hold changes against the present state. Raises InvalidRequestError, NotFoundError (a patch of no document)."""
+    namespace = catalog_names.namespace_by_key(connection, namespace_key)
+    upserts = {prepared.id: prepared for prepared in changes.upserts}  # the last of several with one id
+    patches = {patch.id: patch for patch in changes.patches}
+    _refuse_contradictions(set(upserts), set(patches), set(changes.deletes))
+    present = catalog_documents.some(connection, namespace_key, [*upserts, *patches, *dict.fromkeys(changes.deletes)])
+    kept = {id_ for id_, new in upserts.items() if id_ in present and present[id_].version == new.version}
+    return Plan(
+        number=namespace.commit + 1,
+        namespace=namespace,
+        written=tuple(new for id_, new in upserts.items() if id_ not in kept),
+        kept=tuple(new for id_, new in upserts.items() if id_ in kept),
+        patched=tuple(p for patch in patches.values() if (p := _patched(namespace, patch, present)) is not None),
+        deleted=tuple(present[id_] for id_ in dict.fromkeys(changes.deletes) if id_ in present),
+        present=present,
+        token_bits_of=token_bits_of,
+    )
+
+
+def _refuse_contradictions(upserts: set[str], patches: set[str], deletes: set[str]) -> None:
+    twice = (upserts & patches) | (upserts & deletes) | (patches & deletes)
+    if twice:
+        raise InvalidRequestError(f"one commit changes document {min(twice)!r} in two ways: use a commit for each")
+
+
+def _patched(namespace: NamespaceState, patch: DocumentPatch, present: dict[str, StoredDocument]) -> Patched | None:
+    """The patch as the state it leads to; None if that is the present one."""
+    stored = present.get(patch.id)
+    if stored is None:
+        raise NotFoundError(f"there is no document {patch.id!r} in {namespace.namespace} to patch")
+    result = Patched(
+        stored=stored,
+        metadata={**stored.metadata, **patch.metadata},
+        groups=stored.groups if patch.groups is None else patch.groups,
+        source_sha256=stored.source_sha256 if patch.source_sha256 is None else patch.source_sha256,
+        extractor=stored.extractor if patch.extractor is None else patch.extractor,
+        chunk_ids=chunk_ids(namespace, stored.id, stored.version, stored.total_chunks),
+    )
+    same_source = (result.source_sha256, result.extractor) == (stored.source_sha256, stored.extractor)
+    return None if same_source and not result.reaches_index else result
+
+
+# --- the transaction -----------------------------------------------------------------------------------------------
+
+
+def apply(connection: Connection, plan: Plan) -> None:
+    """Write the whole commit and make it the present one; all of it or nothing."""
+    now = time.time()
+    _end_lives(connection, plan)
+    _delete(connection, plan, now)
+    reach("commit.catalog_deleted")
+    version_keys = _write_versions(connection, plan)
+    _write_documents(connection, plan, version_keys, now)
+    _keep_documents(connection, plan, now)
+    _patch_documents(connection, plan, now)
+    reach("commit.catalog_written")
+    catalog_names.advance(connection, plan.namespace.id, plan.number)
+    reach("commit.catalog_advanced")
+
+
+def _end_lives(connection: Connection, plan: Plan) -> None:
+    ended = [stored.id for stored in plan.ended]
+    for at in range(0, len(ended), LOOKUP_BATCH):
+        of_these = select(documents.c.version_key).where(documents.c.id.in_(ended[at : at + LOOKUP_BATCH]))
+        still_alive = (lives.c.version_key.in_(of_these), lives.c.died.is_(None))
+        connection.execute(update(lives).where(*still_alive).values(died=plan.number))
+
+
+def _delete(connection: Connection, plan: Plan, now: float) -> None:
+    """Remove deleted documents with every version; note what the index must still forget, and that they were here."""
+    names = plan.namespace.namespace
+    for stored in plan.deleted:
+        every = select(chunks.c.id).join_from(chunks, versions).where(versions.c.document_id == stored.id)
+        ids = list(connection.execute(every).scalars())
+        row = {"namespace_key": plan.namespace.id, "document_id": stored.id, "chunk_ids": to_json(ids)}
+        connection.execute(insert(purges).values(row))
+        connection.execute(delete(documents).where(documents.c.id == stored.id))
+    if plan.deleted:
+        place = {"collection": names.collection.name, "namespace": names.name, "deleted_at": now}
+        connection.execute(insert(tombstones), [{"document_id": stored.id, **place} for stored in plan.deleted])
+
+
+def _write_versions(connection: Connection, plan: Plan) -> dict[str, int]:
+    """Begin a life of every written text, and store those not kept from an earlier life; document id → version key."""
+    keys: dict[str, int] = {}
+    ids = [prepared.id for prepared in plan.written]
+    wanted = {prepared.id: prepared.version for prepared in plan.written}
+    for at in range(0, len(ids), LOOKUP_BATCH):
+        kept = select(versions.c.key, versions.c.document_id, versions.c.version)
+        found = connection.execute(kept.where(versions.c.document_id.in_(ids[at : at + LOOKUP_BATCH])))
+        keys.update((row.document_id, row.key) for row in found if wanted[row.document_id] == row.version)
+    new = [prepared for prepared in plan.written if prepared.id not in keys]
+    if new:
+        added = insert(versions).returning(versions.c.key, versions.c.document_id)
+        keys.update((row.document_id, row.key) for row in connection.execute(added, [_version(p) for p in new]))
+    for table, rows in (
+        (text_blocks, (row for p in new for row in _text_blocks(keys[p.id], p))),
+        (chunks, (row for p in new for row in _chunks(keys[p.id], p, plan.namespace))),
+        (token_vectors, (row for p in new for row in _token_vectors(keys[p.id], p, plan.token_bits_of))),
+    ):
+        for batch in _batches(rows):
+            connection.execute(insert(table), batch)
+    if keys:
+        born = {"born": plan.number, "died": None, "namespace_key": plan.namespace.id}
+        connection.execute(insert(lives), [{"version_key": key, **born} for key in keys.values()])
+    return keys
+
+
+def _batches(rows: Iterable[dict[str, object]]) -> Iterator[list[dict[str, object]]]:
+    batch: list[dict[str, object]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _version(prepared: PreparedDocument) -> dict[str, object]:
+    document = prepared.document
+    return {
+        "document_id": prepared.id,
+        "version": prepared.version,
+        "title": document.title,
+        "marks": to_json([[mark.kind, mark.start, mark.level, mark.text] for mark in document.marks]),
+        "chunking": prepared.chunking,
+        "size_chars": len(document.text),
+        "total_chunks": len(prepared.chunks),
+    }
+
+
+def _text_blocks(key: int, prepared: PreparedDocument) -> Iterator[dict[str, object]]:
+    text = prepared.document.text
+    for at in range(0, len(text), TEXT_BLOCK_CHARS):
+        yield {"version_key": key, "block": at // TEXT_BLOCK_CHARS, "text": text[at : at + TEXT_BLOCK_CHARS]}
+
+
+def _chunks(key: int, prepared: PreparedDocument, namespace: NamespaceState) -> Iterator[dict[str, object]]:
+    ids = chunk_ids(namespace, prepared.id, prepared.version, len(prepared.chunks))
+    for id_, chunk in zip(ids, prepared.chunks, strict=True):
+        yield {
+            "id": id_,
+            "version_key": key,
+            "number": chunk.index,
+            "start_char": chunk.start,
+            "end_char": chunk.end,
+            "page": chunk.page,
+            "heading_path": to_json(chunk.heading_path),
+            "token_count": chunk.token_count,
+        }
+
+
+def _token_vectors(key: int, prepared: PreparedDocument, fingerprint: str) -> Iterator[dict[str, object]]:
+    for chunk, embedding in zip(prepared.chunks, prepared.embeddings, strict=True):
+        if embedding.token_bits is not None:
+            yield {
+                "version_key": key,
+                "number": chunk.index,
+                "fingerprint": fingerprint,
+                "token_count": len(embedding.token_bits),
+                "bits": embedding.token_bits.tobytes(),
+            }
+
+
+def _beside(prepared: PreparedDocument, now: float) -> dict[str, object]:
+    """What is kept of a document beside its text."""
+    return {
+        "media_type": prepared.document.media_type,
+        "source_sha256": prepared.document.source_sha256,
+        "extractor": prepared.document.extractor,
+        "metadata": to_json(dict(prepared.document.metadata)),
+        "groups": to_json(prepared.groups),
+        "updated_at": now,
+    }
+
+
+def _write_documents(connection: Connection, plan: Plan, version_keys: dict[str, int], now: float) -> None:
+    place = {"namespace_key": plan.namespace.id, "created_at": now}
+    added = [
+        {"id": p.id, "uri": p.document.uri, "version_key": version_keys[p.id], **place, **_beside(p, now)}
+        for p in plan.written
+        if p.id not in plan.present
+    ]
+    replaced = [
+        {"id_": p.id, "version_key": version_keys[p.id], **_beside(p, now)}
+        for p in plan.written
+        if p.id in plan.present
+    ]
+    if added:
+        connection.execute(delete(tombstones).where(tombstones.c.document_id == bindparam("id_")), _ids(added))
+        connection.execute(insert(documents), added)
+    _update_documents(connection, replaced)
+
+
+def _ids(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    return [{"id_": row["id"]} for row in rows]
+
+
+def _keep_documents(connection: Connection, plan: Plan, now: float) -> None:
+    _update_documents(connection, [{"id_": prepared.id, **_beside(prepared, now)} for prepared in plan.kept])
+
+
+def _patch_documents(connection: Connection, plan: Plan, now: float) -> None:
+    rows: list[dict[str, object]] = [
+        {
+            "id_": patched.stored.id,
+            "source_sha256": patched.source_sha256,
+            "extractor": patched.extractor,
+            "metadata": to_json(dict(patched.metadata)),
+            "groups": to_json(patched.groups),
+            "updated_at": now,
+        }
+        for patched in plan.patched
+    ]
+    _update_documents(connection, rows)
+
+
+def _update_documents(connection: Connection, rows: list[dict[str, object]]) -> None:
+    if rows:
+        columns: dict[str, BindParameter[Any]] = {name: bindparam(name) for name in rows[0] if name != "id_"}
+        connection.execute(update(documents).where(documents.c.id == bindparam("id_")).values(**columns), rows)
+
+
+# --- after the commit ----------------------------------------------------------------------------------------------
+
+
+def unfinished_purges(connection: Connection, namespace_key: int) -> list[tuple[str, list[str]]]:
+    """(document id, chunk ids) that the index must still forget."""
+    rows = connection.execute(select(purges).where(purges.c.namespace_key == namespace_key))
+    return [(row.document_id, orjson.loads(row.chunk_ids)) for row in rows]
+
+
+def finish_purges(connection: Connection, namespace_key: int, document_ids: Sequence[str]) -> None:
+    one = (purges.c.namespace_key == namespace_key, purges.c.document_id == bindparam("id_"))
+    connection.execute(delete(purges).where(*one), [{"id_": id_} for id_ in document_ids])
+
+
+def forget_source(connection: Connection, document_ids: Sequence[str]) -> int:
+    """Ask for documents to be ingested again, whatever their source's hash; returns how many were not asked for yet."""
+    one = (documents.c.id == bindparam("id_"), documents.c.source_sha256 != "")
+    asked = 0
+    for id_ in document_ids:
+        asked += connection.execute(update(documents).where(*one).values(source_sha256=""), {"id_": id_}).rowcount
+    return asked
+
+
+def drop_documents(connection: Connection, namespace: NamespaceState, limit: int) -> int:
+    """Remove up to `limit` documents of a namespace that is being dropped, leaving tombstones; returns how many."""
+    some = select(documents.c.id).where(documents.c.namespace_key == namespace.id).limit(limit)
+    ids = list(connection.execute(some).scalars())
+    if ids:
+        names = namespace.namespace
+        place = {"collection": names.collection.name, "namespace": names.name, "deleted_at": time.time()}
+        connection.execute(delete(tombstones).where(tombstones.c.document_id.in_(ids)))
+        connection.execute(insert(tombstones), [{"document_id": id_, **place} for id_ in ids])
+        connection.execute(delete(documents).where(documents.c.id.in_(ids)))
+    return len(ids)

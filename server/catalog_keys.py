@@ -1,0 +1,114 @@
+"""Keys (their hashes) and set-aside files in the catalog. Functions of one transaction."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from server.base import ConflictError, NotFoundError, Role
+from server.catalog_documents import to_json
+from server.tables import failures, keys
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key's claims, as Principal means them; the key itself is nowhere, only its sha256. Times in Unix seconds."""
+
+    id: str
+    sha256: str
+    name: str
+    roles: frozenset[Role]
+    namespaces: tuple[str, ...] | None
+    groups: frozenset[str] | None
+    expires_at: float | None
+    created_at: float
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFailure:
+    """A source that could not be read, set aside for a retry. `reason` is one of READ_FAILURES."""
+
+    uri: str
+    reason: str
+    detail: str
+    failed_at: float
+
+
+def _key(row: Row[*tuple[Any, ...]]) -> StoredKey:
+    return StoredKey(
+        id=row.id,
+        sha256=row.sha256,
+        name=row.name,
+        roles=frozenset(cast(list[Role], orjson.loads(row.roles))),
+        namespaces=None if row.namespaces is None else tuple(orjson.loads(row.namespaces)),
+        groups=None if row.groups is None else frozenset(orjson.loads(row.groups)),
+        expires_at=row.expires_at,
+        created_at=row.created_at,
+        revoked_at=row.revoked_at,
+    )
+
+
+def add_key(connection: Connection, key: StoredKey) -> None:
+    taken = select(keys.c.id).where((keys.c.id == key.id) | (keys.c.sha256 == key.sha256))
+    if connection.execute(taken).first() is not None:
+        raise ConflictError(f"key {key.id!r} exists already: make another")
+    connection.execute(
+        insert(keys).values(
+            id=key.id,
+            sha256=key.sha256,
+            name=key.name,
+            roles=to_json(sorted(key.roles)),
+            namespaces=None if key.namespaces is None else to_json(key.namespaces),
+            groups=None if key.groups is None else to_json(sorted(key.groups)),
+            expires_at=key.expires_at,
+            created_at=key.created_at,
+            revoked_at=key.revoked_at,
+        )
+    )
+
+
+def find_key(connection: Connection, sha256: str) -> StoredKey | None:
+    row = connection.execute(select(keys).where(keys.c.sha256 == sha256)).one_or_none()
+    return None if row is None else _key(row)
+
+
+def all_keys(connection: Connection) -> list[StoredKey]:
+    return [_key(row) for row in connection.execute(select(keys).order_by(keys.c.created_at, keys.c.id))]
+
+
+def revoke_key(connection: Connection, id_: str) -> None:
+    known = connection.execute(select(keys.c.id).where(keys.c.id == id_)).one_or_none()
+    if known is None:
+        raise NotFoundError(f"there is no key {id_!r}: list the keys to see their ids")
+    alive = (keys.c.id == id_, keys.c.revoked_at.is_(None))
+    connection.execute(update(keys).where(*alive).values(revoked_at=time.time()))
+
+
+# --- sources set aside ---------------------------------------------------------------------------------------------
+
+
+def record_failure(connection: Connection, namespace_key: int, uri: str, reason: str, detail: str) -> None:
+    clear_failure(connection, namespace_key, uri)
+    row = {"namespace_key": namespace_key, "uri": uri, "reason": reason, "detail": detail, "failed_at": time.time()}
+    connection.execute(insert(failures).values(row))
+
+
+def clear_failure(connection: Connection, namespace_key: int, uri: str) -> None:
+    connection.execute(delete(failures).where(failures.c.namespace_key == namespace_key, failures.c.uri == uri))
+
+
+def has_failure(connection: Connection, namespace_key: int, uri: str) -> bool:
+    found = select(failures.c.uri).where(failures.c.namespace_key == namespace_key, failures.c.uri == uri)
+    return connection.execute(found).first() is not None
+
+
+def page_of_failures(
+    connection: Connection, namespace_key: int, after: str | None, limit: int
+) -> tuple[list[StoredFailure], str | None]:
+    wanted = select(failures).where(failures.c.namespace_key == namespace_key, failures.c.uri > (after or ""))
+    rows = connection.execute(wanted.order_by(failures.c.uri).limit(limit + 1)).all()
+    found = [StoredFailure(row.uri, row.reason, row.detail, row.failed_at) for row in rows[:limit]]
+    return found, found[-1].uri if len(rows) > limit else None

@@ -1,0 +1,245 @@
+"""Collections and namespaces in the catalog, and the commits of a namespace. Functions of one transaction."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+
+from indexers.base import CollectionSpec, Metric, Namespace
+from server.base import Collection, ConflictError, NamespaceState, NotFoundError
+from server.tables import chunks, collections, commits, documents, lives, namespaces, versions
+
+_NAMESPACE = (
+    select(
+        namespaces.c.key,
+        namespaces.c.name.label("namespace"),
+        namespaces.c.commit_number,
+        collections.c.name,
+        collections.c.dimension,
+        collections.c.metric,
+        collections.c.language,
+    )
+    .join_from(namespaces, collections)
+    .where(~namespaces.c.dropping)
+)
+_ONE = _NAMESPACE.where(collections.c.name == bindparam("collection"), namespaces.c.name == bindparam("namespace"))
+_SOME = _NAMESPACE.where(
+    collections.c.name == bindparam("collection"), namespaces.c.name.in_(bindparam("names", expanding=True))
+)
+_ALL = _NAMESPACE.where(collections.c.name == bindparam("collection")).order_by(namespaces.c.name)
+_BY_KEY = _NAMESPACE.where(namespaces.c.key == bindparam("key"))
+
+
+def _state(row: Row[*tuple[Any, ...]]) -> NamespaceState:
+    spec = CollectionSpec(row.name, row.dimension, cast(Metric, row.metric), row.language)
+    return NamespaceState(row.key, Namespace(spec, row.namespace), row.commit_number)
+
+
+def _collection(row: Row[*tuple[Any, ...]]) -> Collection:
+    spec = CollectionSpec(row.name, row.dimension, cast(Metric, row.metric), row.language)
+    return Collection(spec, row.embedder, row.embedder_fingerprint, row.chunking)
+
+
+# --- collections ---------------------------------------------------------------------------------------------------
+
+
+def create_collection(connection: Connection, collection: Collection) -> None:
+    row = connection.execute(select(collections).where(collections.c.name == collection.spec.name)).one_or_none()
+    if row is not None:
+        if _collection(row) != collection:
+            raise ConflictError(
+                f"collection {collection.spec.name!r} exists as {_collection(row)!r}, not as {collection!r}: "
+                "choose another name, or drop it and ingest anew"
+            )
+        return
+    connection.execute(
+        insert(collections).values(
+            name=collection.spec.name,
+            dimension=collection.spec.dimension,
+            metric=collection.spec.metric,
+            language=collection.spec.language,
+            embedder=collection.embedder,
+            embedder_fingerprint=collection.embedder_fingerprint,
+            chunking=collection.chunking,
+            created_at=time.time(),
+        )
+    )
+
+
+def collection(connection: Connection, name: str) -> Collection:
+    row = connection.execute(select(collections).where(collections.c.name == name)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no collection {name!r}: ingest into it, or create it")
+    return _collection(row)
+
+
+def all_collections(connection: Connection) -> list[Collection]:
+    return [_collection(row) for row in connection.execute(select(collections).order_by(collections.c.name))]
+
+
+def rechunk_collection(connection: Connection, name: str, chunking: str) -> None:
+    """Note that the collection is cut otherwise from now on; its documents say each how they were cut."""
+    connection.execute(update(collections).where(collections.c.name == name).values(chunking=chunking))
+
+
+def drop_collection(connection: Connection, name: str) -> None:
+    row = connection.execute(select(collections.c.key).where(collections.c.name == name)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no collection {name!r}")
+    left = connection.execute(select(func.count()).where(namespaces.c.collection_key == row.key)).scalar_one()
+    if left:
+        raise ConflictError(f"collection {name!r} still has {left} namespaces: drop them first")
+    connection.execute(delete(collections).where(collections.c.key == row.key))
+
+
+# --- namespaces ----------------------------------------------------------------------------------------------------
+
+
+def namespace(connection: Connection, collection: str, name: str) -> NamespaceState:
+    row = connection.execute(_ONE, {"collection": collection, "namespace": name}).one_or_none()
+    if row is None:
+        raise NotFoundError(f"collection {collection!r} has no namespace {name!r}: ingest into it first")
+    return _state(row)
+
+
+def namespace_by_key(connection: Connection, key: int) -> NamespaceState:
+    row = connection.execute(_BY_KEY, {"key": key}).one_or_none()
+    if row is None:
+        raise NotFoundError("the namespace was dropped meanwhile")
+    return _state(row)
+
+
+def create_namespace(connection: Connection, collection: str, name: str) -> NamespaceState:
+    """The namespace, made at commit 0 if it is not there. Raises ConflictError while an older one is being dropped."""
+    key = connection.execute(select(collections.c.key).where(collections.c.name == collection)).scalar_one_or_none()
+    if key is None:
+        raise NotFoundError(f"there is no collection {collection!r}: create it first")
+    where = (namespaces.c.collection_key == key, namespaces.c.name == name)
+    row = connection.execute(select(namespaces.c.dropping).where(*where)).one_or_none()
+    if row is not None and row.dropping:
+        raise ConflictError(f"namespace {name!r} is being dropped: run `refdesk repair`, or try again in a moment")
+    if row is None:
+        values = {"commit_number": 0, "swept": 0, "dropping": False, "created_at": time.time()}
+        connection.execute(insert(namespaces).values(collection_key=key, name=name, **values))
+    return namespace(connection, collection, name)
+
+
+def all_namespaces(connection: Connection, collection: str) -> list[NamespaceState]:
+    return [_state(row) for row in connection.execute(_ALL, {"collection": collection})]
+
+
+def snapshot(connection: Connection, collection: str, names: Sequence[str]) -> dict[str, NamespaceState]:
+    rows = connection.execute(_SOME, {"collection": collection, "names": list(names)})
+    states = {row.namespace: _state(row) for row in rows}
+    for name in names:
+        if name not in states:
+            raise NotFoundError(f"collection {collection!r} has no namespace {name!r}: ingest into it first")
+    return states
+
+
+def statistics(connection: Connection, namespace_key: int) -> tuple[int, int]:
+    """(documents, chunks) of the namespace's present commit."""
+    present = documents.c.namespace_key == namespace_key
+    total = func.coalesce(func.sum(versions.c.total_chunks), 0)
+    joined = select(func.count(), total).join_from(documents, versions, documents.c.version_key == versions.c.key)
+    count, chunk_count = connection.execute(joined.where(present)).one()
+    return count, chunk_count
+
+
+# --- commits -------------------------------------------------------------------------------------------------------
+
+
+def oldest_commit(connection: Connection, namespace_key: int) -> int:
+    row = connection.execute(select(namespaces.c.swept).where(namespaces.c.key == namespace_key)).one_or_none()
+    if row is None:
+        raise NotFoundError("the namespace was dropped meanwhile")
+    swept: int = row.swept
+    return swept
+
+
+def commit_at(connection: Connection, namespace_key: int, moment: float) -> int:
+    """The commit that was the present one at a moment (Unix time); 0 if that was before the first."""
+    number = select(func.max(commits.c.number)).where(
+        commits.c.namespace_key == namespace_key, commits.c.committed_at <= moment
+    )
+    return connection.execute(number).scalar_one() or 0
+
+
+def pending(connection: Connection, namespace_key: int) -> int | None:
+    found: int | None = connection.execute(
+        select(namespaces.c.pending).where(namespaces.c.key == namespace_key)
+    ).scalar_one_or_none()
+    return found
+
+
+def begin(connection: Connection, namespace_key: int) -> int:
+    """Note that commit E + 1 is being written, so that a crash is known by it. Returns E + 1."""
+    row = connection.execute(select(namespaces.c.commit_number).where(namespaces.c.key == namespace_key)).one_or_none()
+    if row is None:
+        raise NotFoundError("the namespace was dropped meanwhile")
+    number: int = row.commit_number + 1
+    connection.execute(update(namespaces).where(namespaces.c.key == namespace_key).values(pending=number))
+    return number
+
+
+def clear_pending(connection: Connection, namespace_key: int) -> None:
+    connection.execute(update(namespaces).where(namespaces.c.key == namespace_key).values(pending=None))
+
+
+def advance(connection: Connection, namespace_key: int, number: int) -> None:
+    """Make commit `number` the present one."""
+    values = {"commit_number": number, "pending": None}
+    connection.execute(update(namespaces).where(namespaces.c.key == namespace_key).values(**values))
+    row = {"namespace_key": namespace_key, "number": number, "committed_at": time.time()}
+    connection.execute(insert(commits).values(row))
+
+
+# --- sweeping and dropping -----------------------------------------------------------------------------------------
+
+
+def raise_horizon(connection: Connection, namespace_key: int, horizon: int) -> None:
+    """From now on no commit below `horizon` can be read. It never goes back, whatever the clock does."""
+    higher = (namespaces.c.key == namespace_key, namespaces.c.swept < horizon)
+    connection.execute(update(namespaces).where(*higher).values(swept=horizon))
+    connection.execute(delete(commits).where(commits.c.namespace_key == namespace_key, commits.c.number < horizon))
+
+
+def sweep_some(connection: Connection, namespace_key: int, horizon: int, limit: int) -> int:
+    """Remove up to `limit` lives that ended by `horizon`, and what no life refers to any more; returns how many."""
+    ended = select(lives.c.version_key, lives.c.born).where(
+        lives.c.namespace_key == namespace_key, lives.c.died <= horizon
+    )
+    rows = connection.execute(ended.limit(limit)).all()
+    if not rows:
+        return 0
+    one = (lives.c.version_key == bindparam("key_"), lives.c.born == bindparam("born_"))
+    connection.execute(delete(lives).where(*one), [{"key_": row.version_key, "born_": row.born} for row in rows])
+    touched = versions.c.key.in_({row.version_key for row in rows})
+    has_life = select(lives.c.version_key).where(lives.c.version_key == versions.c.key).exists()
+    connection.execute(delete(versions).where(touched, ~has_life))
+    return len(rows)
+
+
+def begin_drop(connection: Connection, namespace_key: int) -> None:
+    connection.execute(update(namespaces).where(namespaces.c.key == namespace_key).values(dropping=True))
+
+
+def dropping(connection: Connection, collection: str) -> list[tuple[int, str]]:
+    """(key, name) of the namespaces whose drop was begun and not finished."""
+    rows = connection.execute(
+        select(namespaces.c.key, namespaces.c.name)
+        .join_from(namespaces, collections)
+        .where(collections.c.name == collection, namespaces.c.dropping)
+    )
+    return [(row.key, row.name) for row in rows]
+
+
+def finish_drop(connection: Connection, namespace_key: int) -> None:
+    connection.execute(delete(namespaces).where(namespaces.c.key == namespace_key))
+
+
+def chunk_count(connection: Connection, namespace_key: int) -> int:
+    """Chunks of every version kept."""
+    joined = select(func.count()).select_from(chunks.join(versions).join(documents))
+    return connection.execute(joined.where(documents.c.namespace_key == namespace_key)).scalar_one()

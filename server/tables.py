@@ -1,0 +1,188 @@
+"""The catalog's tables, in words that SQLite and PostgreSQL both know.
+
+A version's content (its text in blocks, its chunks, their token vectors) is written once and never changed; when it
+was visible is kept apart, as lives: commits [born, died). A text that comes back begins a second life.
+"""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = 1
+TEXT_BLOCK_CHARS = 4096  # code points a block: a span is read without loading its document
+
+metadata = MetaData()
+
+
+def _part_of(column: str) -> ForeignKey:
+    """A reference whose row goes with what it belongs to; checked at the end of the transaction."""
+    return ForeignKey(column, ondelete="CASCADE", deferrable=True, initially="DEFERRED")
+
+
+schema_info = Table("schema_info", metadata, Column("version", Integer, primary_key=True))
+
+collections = Table(
+    "collections",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("dimension", Integer, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("language", Text, nullable=False),
+    Column("embedder", Text, nullable=False),
+    Column("embedder_fingerprint", Text, nullable=False),
+    Column("chunking", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+namespaces = Table(
+    "namespaces",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("collection_key", Integer, _part_of("collections.key"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("commit_number", Integer, nullable=False),  # E: what a search reads at
+    Column("pending", Integer),  # E + 1 while a commit is being written: the index may hold stamps above E
+    Column("swept", Integer, nullable=False),  # commits below this one can no longer be read
+    Column("dropping", Boolean, nullable=False),  # a drop was begun: invisible, and finished before anything else
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("collection_key", "name"),
+)
+
+commits = Table(
+    "commits",
+    metadata,
+    Column("namespace_key", Integer, _part_of("namespaces.key"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("committed_at", Float, nullable=False),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("namespace_key", Integer, _part_of("namespaces.key"), nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("version_key", Integer, nullable=False),  # the present version
+    Column("media_type", Text, nullable=False),
+    Column("source_sha256", Text, nullable=False),  # "" asks for the document to be ingested again
+    Column("extractor", Text, nullable=False),
+    Column("metadata", Text, nullable=False),  # JSON object
+    Column("groups", Text, nullable=False),  # JSON list
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("namespace_key", "uri"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("document_id", Text, _part_of("documents.id"), nullable=False),
+    Column("version", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("marks", Text, nullable=False),  # JSON list of [kind, start, level, text]
+    Column("chunking", Text, nullable=False),
+    Column("size_chars", Integer, nullable=False),
+    Column("total_chunks", Integer, nullable=False),
+    UniqueConstraint("document_id", "version"),
+)
+
+lives = Table(
+    "lives",
+    metadata,
+    Column("version_key", Integer, _part_of("versions.key"), primary_key=True),
+    Column("born", Integer, primary_key=True),
+    Column("died", Integer),
+    Column("namespace_key", Integer, nullable=False),
+)
+Index(
+    "lives_by_death",
+    lives.c.namespace_key,
+    lives.c.died,
+    sqlite_where=lives.c.died.is_not(None),
+    postgresql_where=lives.c.died.is_not(None),
+)
+
+text_blocks = Table(
+    "text_blocks",
+    metadata,
+    Column("version_key", Integer, _part_of("versions.key"), primary_key=True),
+    Column("block", Integer, primary_key=True),
+    Column("text", Text, nullable=False),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("version_key", Integer, _part_of("versions.key"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("start_char", Integer, nullable=False),
+    Column("end_char", Integer, nullable=False),
+    Column("page", Integer),
+    Column("heading_path", Text, nullable=False),  # JSON list
+    Column("token_count", Integer, nullable=False),
+    UniqueConstraint("version_key", "number"),
+)
+
+token_vectors = Table(
+    "token_vectors",
+    metadata,
+    Column("version_key", Integer, _part_of("versions.key"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("fingerprint", Text, nullable=False),  # of the embedding model
+    Column("token_count", Integer, nullable=False),  # special tokens included
+    Column("bits", LargeBinary, nullable=False),  # token_count rows of dimension / 8 bytes
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("sha256", Text, nullable=False, unique=True),  # of the key; the key itself is never stored
+    Column("name", Text, nullable=False),
+    Column("roles", Text, nullable=False),  # JSON list
+    Column("namespaces", Text),  # JSON list of "collection:namespace"; null: all
+    Column("groups", Text),  # JSON list; null: every document, whatever its ACL
+    Column("expires_at", Float),
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("namespace_key", Integer, _part_of("namespaces.key"), primary_key=True),
+    Column("uri", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("failed_at", Float, nullable=False),
+)
+
+purges = Table(
+    "purges",
+    metadata,
+    Column("namespace_key", Integer, _part_of("namespaces.key"), primary_key=True),
+    Column("document_id", Text, primary_key=True),
+    Column("chunk_ids", Text, nullable=False),  # JSON list: what the index must still forget
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("document_id", Text, primary_key=True),
+    Column("collection", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("deleted_at", Float, nullable=False),
+)
