@@ -1,0 +1,32 @@
+"""Texts of any length become batches of nearly one length, within a budget of tokens that counts the padding too."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.base import Int32
+
+
+def plan_batches(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
+    """Indices into `lengths`, grouped: each batch has size × longest ≤ budget_tokens, or holds a single text.
+
+    Longest first, so that the largest allocation comes first and equal lengths stay together; every index is in exactly
+    one batch; ties keep their order. No text gives no batch.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    batches: list[list[int]] = []
+    for i in order:
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget_tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def pad(sequences: Sequence[Int32], pad_id: int) -> tuple[Int32, Int32]:
+    """One matrix (n, longest) int32, padded on the right with `pad_id`, and the lengths (n,) int32."""
+    lengths = np.array([len(sequence) for sequence in sequences], np.int32)
+    matrix = np.full((len(sequences), int(lengths.max(initial=0))), pad_id, np.int32)
+    for row, sequence in zip(matrix, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return matrix, lengths

@@ -1,0 +1,129 @@
+"""A compiled OpenVINO model with infer requests and threads of its own, so that no kind of work waits for another.
+
+Blocking inference leaves the event loop here and nowhere else, and OpenVINO's errors become ours.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
+from typing import Literal, TypeVar
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from models.base import Float32, Int32, ModelError, ModelUnavailableError, UnsupportedModelError
+
+T = TypeVar("T")
+S = TypeVar("S")
+Precision = Literal["auto", "bf16", "f32"]
+Infer = Callable[..., list[Float32]]  # inputs in the graph's order → outputs, views valid until the job returns
+
+
+def choose_precision(wanted: Precision, core: ov.Core) -> Literal["bf16", "f32"]:
+    """bf16 if wanted or, on "auto", where the CPU computes in it natively (AMX, AVX512_BF16); else f32, Arm included.
+
+    Raises UnsupportedModelError for bf16 on a CPU without it.
+    """
+    capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if wanted == "bf16" and not capable:
+        raise UnsupportedModelError(
+            "precision='bf16' is not supported by this CPU; set 'f32', or 'auto' to let it choose."
+        )
+    # A CPU may be capable by emulation, which is slower than f32: the plugin's own default tells the two apart.
+    native = core.get_property("CPU", "INFERENCE_PRECISION_HINT") == ov.Type.bf16
+    return "bf16" if wanted == "bf16" or (wanted == "auto" and capable and native) else "f32"
+
+
+@contextmanager
+def map_errors(model: str) -> Iterator[None]:
+    """OpenVINO raises RuntimeError and its own OVError; whichever it is, the model did not answer."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as exc:
+        raise ModelUnavailableError(
+            f"Model {model!r} failed in OpenVINO: {exc}. Retry; restart if it repeats."
+        ) from exc
+
+
+class Lane:
+    """Runs jobs in `width` threads, each with an infer request that no other thread has meanwhile."""
+
+    def __init__(self, name: str, compile_model: Callable[[], ov.CompiledModel], *, width: int, nice: int = 0) -> None:
+        self._name, self.width, self._closed = name, width, False
+        self._executor = ThreadPoolExecutor(width, f"lane-{name}", _be_nice, (nice,))
+        self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
+        # compiled in the lane's own thread: the runtime's threads inherit its priority
+        self._executor.submit(self._fill, compile_model).result()
+
+    async def run(self, job: Callable[[Infer], T]) -> T:
+        """Run one job in a thread of this lane. Raises ModelUnavailableError once the lane is closed."""
+        return await self._submit(job)
+
+    async def map(self, job: Callable[[Infer, S], T], items: Iterable[S]) -> AsyncIterator[T]:
+        """The results in order. Few jobs of one call are under way at once, so that calls take turns."""
+        pending: deque[asyncio.Future[T]] = deque()
+        try:
+            for item in items:
+                pending.append(self._submit(partial(_applied, job, item)))
+                if len(pending) > self.width:
+                    yield await pending.popleft()
+            while pending:
+                yield await pending.popleft()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    async def close(self) -> None:
+        """Refuse new jobs, and wait for those that run."""
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
+        while not self._requests.empty():
+            self._requests.get()
+
+    def _fill(self, compile_model: Callable[[], ov.CompiledModel]) -> None:
+        with map_errors(self._name):
+            compiled = compile_model()
+            for _ in range(self.width):
+                self._requests.put(compiled.create_infer_request())
+
+    def _submit(self, job: Callable[[Infer], T]) -> "asyncio.Future[T]":
+        if self._closed:
+            raise ModelUnavailableError(f"Model {self._name!r} was closed; load it again.")
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._run, job)
+
+    def _run(self, job: Callable[[Infer], T]) -> T:
+        request = self._requests.get()
+        try:
+            with map_errors(self._name):
+                return job(lambda *inputs: _infer(request, inputs))
+        finally:
+            self._requests.put(request)
+
+
+def _applied(job: Callable[[Infer, S], T], item: S, infer: Infer) -> T:
+    return job(infer, item)
+
+
+def _infer(request: ov.InferRequest, inputs: tuple[Int32, ...]) -> list[Float32]:
+    request.start_async(dict(enumerate(inputs)), share_inputs=True)
+    request.wait()
+    outputs: list[NDArray[np.float32]] = [tensor.data for tensor in request.output_tensors]
+    return outputs
+
+
+def _be_nice(nice: int) -> None:
+    if nice and hasattr(os, "setpriority"):
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+        except OSError as exc:  # a sandbox may forbid it: slower questions, no wrong ones
+            logging.getLogger(__name__).warning("thread priority not set: %s", exc)
