@@ -3,13 +3,15 @@
 ServerError
 ├── InvalidRequestError      the request itself is wrong; names the field
 ├── NotFoundError            no such collection, namespace, document or key (or none that the caller may know of)
+│   └── UnknownModelError    a model id of a request that names no collection, namespace or embedder
 ├── GoneError                it was here and was deleted
 ├── ConflictError            it contradicts what is stored: another embedding model, another dimension
 ├── UnauthorizedError        no key, an unknown one, an expired one
 ├── ForbiddenError           a key that may not do this
 ├── ContextTooLongError      the prompt does not fit the generator, whatever is left out
 ├── DataFolderHeldError      another process owns the data folder; names it
-└── OverloadedError          the queue at the door is full; says when to come back
+├── OverloadedError          the queue at the door is full; says when to come back
+└── CatalogUnavailableError  the catalog's database failed or is closed: a full disk, a broken file
 """
 
 import hashlib
@@ -33,6 +35,10 @@ class InvalidRequestError(ServerError):
 
 
 class NotFoundError(ServerError):
+    pass
+
+
+class UnknownModelError(NotFoundError):
     pass
 
 
@@ -64,6 +70,10 @@ class OverloadedError(ServerError):
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class CatalogUnavailableError(ServerError):
+    pass
 
 
 # --- identity ------------------------------------------------------------------------------------------------------
@@ -173,11 +183,16 @@ class PreparedDocument:
 
 @dataclass(frozen=True, slots=True)
 class DocumentPatch:
-    """New metadata (merged) and groups (replaced unless None) of a document whose text stays."""
+    """New metadata (merged) and groups (replaced unless None) of a document whose text stays.
+
+    `source_sha256` and `extractor`, if given: the source's bytes or their reader changed, and the same text came out.
+    """
 
     id: str
     metadata: Metadata = field(default_factory=dict)
     groups: tuple[str, ...] | None = None
+    source_sha256: str | None = None
+    extractor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
