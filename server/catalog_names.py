@@ -2,27 +2,29 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from indexers.base import CollectionSpec, Metric, Namespace
 from server.base import Collection, ConflictError, NamespaceState, NotFoundError
-from server.tables import chunks, collections, commits, documents, lives, namespaces, versions
+from server.tables import collections, commits, documents, lives, namespaces, purges, versions
 
-_NAMESPACE = (
-    select(
-        namespaces.c.key,
-        namespaces.c.name.label("namespace"),
-        namespaces.c.commit_number,
-        collections.c.name,
-        collections.c.dimension,
-        collections.c.metric,
-        collections.c.language,
-    )
-    .join_from(namespaces, collections)
-    .where(~namespaces.c.dropping)
-)
+_ANY = select(
+    namespaces.c.key,
+    namespaces.c.name.label("namespace"),
+    namespaces.c.commit_number,
+    collections.c.name,
+    collections.c.dimension,
+    collections.c.metric,
+    collections.c.language,
+    namespaces.c.pending,
+    namespaces.c.sweeping,
+    namespaces.c.dropping,
+    select(purges.c.document_id).where(purges.c.namespace_key == namespaces.c.key).exists().label("purging"),
+).join_from(namespaces, collections)
+_NAMESPACE = _ANY.where(~namespaces.c.dropping)
 _ONE = _NAMESPACE.where(collections.c.name == bindparam("collection"), namespaces.c.name == bindparam("namespace"))
 _SOME = _NAMESPACE.where(
     collections.c.name == bindparam("collection"), namespaces.c.name.in_(bindparam("names", expanding=True))
@@ -120,8 +122,8 @@ def create_namespace(connection: Connection, collection: str, name: str) -> Name
     if row is not None and row.dropping:
         raise ConflictError(f"namespace {name!r} is being dropped: run `refdesk repair`, or try again in a moment")
     if row is None:
-        values = {"commit_number": 0, "swept": 0, "dropping": False, "created_at": time.time()}
-        connection.execute(insert(namespaces).values(collection_key=key, name=name, **values))
+        begun = {"commit_number": 0, "swept": 0, "sweeping": False, "dropping": False, "created_at": time.time()}
+        connection.execute(insert(namespaces).values(collection_key=key, name=name, **begun))
     return namespace(connection, collection, name)
 
 
@@ -166,13 +168,6 @@ def commit_at(connection: Connection, namespace_key: int, moment: float) -> int:
     return connection.execute(number).scalar_one() or 0
 
 
-def pending(connection: Connection, namespace_key: int) -> int | None:
-    found: int | None = connection.execute(
-        select(namespaces.c.pending).where(namespaces.c.key == namespace_key)
-    ).scalar_one_or_none()
-    return found
-
-
 def begin(connection: Connection, namespace_key: int) -> int:
     """Note that commit E + 1 is being written, so that a crash is known by it. Returns E + 1."""
     row = connection.execute(select(namespaces.c.commit_number).where(namespaces.c.key == namespace_key)).one_or_none()
@@ -195,29 +190,66 @@ def advance(connection: Connection, namespace_key: int, number: int) -> None:
     connection.execute(insert(commits).values(row))
 
 
+# --- what a crash may leave ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What was begun in a namespace and not finished: by a crash, or by a failure that was reported."""
+
+    state: NamespaceState
+    is_pending: bool  # the index may hold stamps above E
+    is_purging: bool
+    is_sweeping: bool
+    is_dropping: bool
+
+    def __bool__(self) -> bool:
+        return self.is_pending or self.is_purging or self.is_sweeping or self.is_dropping
+
+
+def _unfinished(row: Row[*tuple[Any, ...]]) -> Unfinished:
+    return Unfinished(_state(row), row.pending is not None, row.purging, row.sweeping, row.dropping)
+
+
+def unfinished(connection: Connection, namespace_key: int) -> Unfinished | None:
+    """A namespace as its writer finds it; None if it was dropped."""
+    row = connection.execute(_ANY.where(namespaces.c.key == namespace_key)).one_or_none()
+    return None if row is None else _unfinished(row)
+
+
+def all_unfinished(connection: Connection) -> list[int]:
+    """Keys of the namespaces in which something is unfinished."""
+    rows = connection.execute(_ANY.order_by(namespaces.c.key)).all()
+    return [row.key for row in rows if _unfinished(row)]
+
+
 # --- sweeping and dropping -----------------------------------------------------------------------------------------
 
 
-def raise_horizon(connection: Connection, namespace_key: int, horizon: int) -> None:
+def begin_sweep(connection: Connection, namespace_key: int, horizon: int) -> None:
     """From now on no commit below `horizon` can be read. It never goes back, whatever the clock does."""
     higher = (namespaces.c.key == namespace_key, namespaces.c.swept < horizon)
-    connection.execute(update(namespaces).where(*higher).values(swept=horizon))
+    connection.execute(update(namespaces).where(*higher).values(swept=horizon, sweeping=True))
     connection.execute(delete(commits).where(commits.c.namespace_key == namespace_key, commits.c.number < horizon))
 
 
 def sweep_some(connection: Connection, namespace_key: int, horizon: int, limit: int) -> int:
-    """Remove up to `limit` lives that ended by `horizon`, and what no life refers to any more; returns how many."""
+    """Remove up to `limit` lives that ended by `horizon`, and what no life refers to any more; returns how many.
+
+    With the last of them the sweep is finished.
+    """
     ended = select(lives.c.version_key, lives.c.born).where(
         lives.c.namespace_key == namespace_key, lives.c.died <= horizon
     )
     rows = connection.execute(ended.limit(limit)).all()
-    if not rows:
-        return 0
-    one = (lives.c.version_key == bindparam("key_"), lives.c.born == bindparam("born_"))
-    connection.execute(delete(lives).where(*one), [{"key_": row.version_key, "born_": row.born} for row in rows])
-    touched = versions.c.key.in_({row.version_key for row in rows})
-    has_life = select(lives.c.version_key).where(lives.c.version_key == versions.c.key).exists()
-    connection.execute(delete(versions).where(touched, ~has_life))
+    if rows:
+        one = (lives.c.version_key == bindparam("key_"), lives.c.born == bindparam("born_"))
+        connection.execute(delete(lives).where(*one), [{"key_": row.version_key, "born_": row.born} for row in rows])
+        touched = versions.c.key.in_({row.version_key for row in rows})
+        has_life = select(lives.c.version_key).where(lives.c.version_key == versions.c.key).exists()
+        connection.execute(delete(versions).where(touched, ~has_life))
+    if len(rows) < limit:
+        connection.execute(update(namespaces).where(namespaces.c.key == namespace_key).values(sweeping=False))
     return len(rows)
 
 
@@ -225,21 +257,5 @@ def begin_drop(connection: Connection, namespace_key: int) -> None:
     connection.execute(update(namespaces).where(namespaces.c.key == namespace_key).values(dropping=True))
 
 
-def dropping(connection: Connection, collection: str) -> list[tuple[int, str]]:
-    """(key, name) of the namespaces whose drop was begun and not finished."""
-    rows = connection.execute(
-        select(namespaces.c.key, namespaces.c.name)
-        .join_from(namespaces, collections)
-        .where(collections.c.name == collection, namespaces.c.dropping)
-    )
-    return [(row.key, row.name) for row in rows]
-
-
 def finish_drop(connection: Connection, namespace_key: int) -> None:
     connection.execute(delete(namespaces).where(namespaces.c.key == namespace_key))
-
-
-def chunk_count(connection: Connection, namespace_key: int) -> int:
-    """Chunks of every version kept."""
-    joined = select(func.count()).select_from(chunks.join(versions).join(documents))
-    return connection.execute(joined.where(documents.c.namespace_key == namespace_key)).scalar_one()

@@ -54,6 +54,7 @@ namespaces = Table(
     Column("commit_number", Integer, nullable=False),  # E: what a search reads at
     Column("pending", Integer),  # E + 1 while a commit is being written: the index may hold stamps above E
     Column("swept", Integer, nullable=False),  # commits below this one can no longer be read
+    Column("sweeping", Boolean, nullable=False),  # a sweep up to `swept` was begun and is not finished
     Column("dropping", Boolean, nullable=False),  # a drop was begun: invisible, and finished before anything else
     Column("created_at", Float, nullable=False),
     UniqueConstraint("collection_key", "name"),

@@ -1,0 +1,237 @@
+"""Changes become visible here, all at once: index first, stamped with the next commit number, then one transaction.
+
+A crash at any instant leaves either the old state or the new one. What it left undone is found by the catalog's marks
+(pending, purges, sweeping, dropping) and finished or undone before the namespace is written again.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+from indexers.base import Index, NamespaceNotFoundError, Point
+from server import catalog_changes, catalog_names
+from server.base import Changes, NamespaceState, NotFoundError, PreparedDocument
+from server.catalog import Catalog
+from server.catalog_changes import Plan, chunk_ids
+from server.catalog_names import Unfinished
+from server.faults import reach
+
+T = TypeVar("T")
+
+SLICE = 256  # points, or ids, handed to the index at once
+SWEEP_BATCH = 64  # versions removed in one transaction, so that other namespaces' commits need not wait long
+SEARCH_GRACE_S = 30.0  # a search that began at an older commit may still be running: longer than any deadline
+
+
+class Writer:
+    """The one writer of every namespace of this process. Commits to one namespace queue; others go on beside them."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        index: Index,
+        *,
+        token_bits_of: str,
+        retention_s: float,
+        grace_s: float = SEARCH_GRACE_S,
+    ) -> None:
+        """`token_bits_of`: fingerprint of the model that made the token vectors; `retention_s`: what sweeping keeps."""
+        self._catalog, self._index = catalog, index
+        self._token_bits_of = token_bits_of
+        self._kept_s = max(retention_s, grace_s)
+        self._leases: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def commit(self, namespace: NamespaceState, changes: Changes) -> int:
+        """Make all changes visible at once and durable; returns the commit's number (the present one, if none changed).
+
+        A caller that is cancelled does not stop a commit that was begun. Raises InvalidRequestError,
+        NotFoundError (a dropped namespace, a patch of no document), IndexerError, CatalogUnavailableError; nothing is
+        visible then.
+        """
+        return await self._to_the_end(self._commit(namespace.id, changes))
+
+    async def sweep(self, namespace: NamespaceState) -> int:
+        """Remove what ended before the retention, for good; returns how many points went."""
+        return await self._to_the_end(self._sweep(namespace.id))
+
+    async def drop(self, namespace: NamespaceState) -> None:
+        """Delete a namespace with all that is in it; its documents answer `gone` from now on."""
+        await self._to_the_end(self._drop(namespace.id))
+
+    async def recover(self) -> list[Unfinished]:
+        """Finish or undo what a crash left, in every namespace; returns what was found. Cheap when nothing was."""
+        return await self._to_the_end(self._recover_all())
+
+    async def close(self) -> None:
+        """Wait for what was begun."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    def _lease(self, namespace_id: int) -> asyncio.Lock:
+        return self._leases.setdefault(namespace_id, asyncio.Lock())
+
+    # --- commit ----------------------------------------------------------------------------------------------------
+
+    async def _commit(self, namespace_id: int, changes: Changes) -> int:
+        async with self._lease(namespace_id):
+            await self._recover(await self._left(namespace_id))
+            plan = await self._catalog.read(catalog_changes.plan, namespace_id, changes, self._token_bits_of)
+            if plan.is_empty:
+                return plan.number - 1
+            await self._catalog.write(catalog_names.begin, namespace_id)
+            reach("commit.begun")
+            await self._write_index(plan)
+            await self._index.flush(plan.namespace.namespace)
+            reach("commit.flushed")
+            await self._catalog.write(catalog_changes.apply, plan)
+            reach("commit.applied")
+            if plan.deleted:
+                await self._purge(plan.namespace)
+            return plan.number
+
+    async def _write_index(self, plan: Plan) -> None:
+        namespace = plan.namespace.namespace
+        if plan.namespace.commit == 0:
+            reach("create.catalog")
+            await self._index.create(namespace)
+        for points in _slices(_points(plan)):
+            await self._index.put(namespace, points, plan.number)
+            reach("commit.put")
+        for ids in _slices(_ended_ids(plan)):
+            await self._index.delete(namespace, ids, plan.number)
+        reach("commit.deleted")
+        for patched in plan.patched:
+            if patched.reaches_index:
+                metadata, groups = patched.metadata, patched.groups
+                await self._index.patch(namespace, patched.chunk_ids, metadata, groups, plan.number)
+                reach("commit.patched")
+
+    async def _purge(self, state: NamespaceState) -> None:
+        """Let the index forget every version of deleted documents, then forget that it had to."""
+        purges = await self._catalog.read(catalog_changes.unfinished_purges, state.id)
+        for part in _slices(id_ for _, ids in purges for id_ in ids):
+            await self._index.purge(state.namespace, part)
+            reach("purge.index")
+        await self._index.flush(state.namespace)
+        reach("purge.flushed")
+        await self._catalog.write(catalog_changes.finish_purges, state.id, [id_ for id_, _ in purges])
+        reach("purge.finished")
+
+    # --- after a crash ---------------------------------------------------------------------------------------------
+
+    async def _recover_all(self) -> list[Unfinished]:
+        found = []
+        for namespace_id in await self._catalog.read(catalog_names.all_unfinished):
+            async with self._lease(namespace_id):
+                left = await self._catalog.read(catalog_names.unfinished, namespace_id)
+                if left is None:
+                    continue
+                if left.is_dropping:
+                    await self._finish_drop(left.state)
+                else:
+                    await self._recover(left)
+                found += [left] if left else []
+        return found
+
+    async def _left(self, namespace_id: int) -> Unfinished:
+        left = await self._catalog.read(catalog_names.unfinished, namespace_id)
+        if left is None or left.is_dropping:
+            raise NotFoundError("the namespace was dropped meanwhile: create it again to write to it")
+        return left
+
+    async def _recover(self, left: Unfinished) -> None:
+        namespace = left.state.namespace
+        if left.is_pending:
+            await self._index.create(namespace)
+            await self._index.undo(namespace, left.state.commit)
+            reach("undo.index")
+            await self._index.flush(namespace)
+            reach("undo.flushed")
+            await self._catalog.write(catalog_names.clear_pending, left.state.id)
+            reach("undo.finished")
+        if left.is_purging:
+            await self._purge(left.state)
+        if left.is_sweeping:
+            await self._finish_sweep(left.state)
+
+    # --- sweep and drop --------------------------------------------------------------------------------------------
+
+    async def _sweep(self, namespace_id: int) -> int:
+        async with self._lease(namespace_id):
+            left = await self._left(namespace_id)
+            await self._recover(left)
+            horizon = await self._catalog.read(catalog_names.commit_at, namespace_id, time.time() - self._kept_s)
+            if horizon <= await self._catalog.oldest_commit(namespace_id):
+                return 0
+            await self._catalog.write(catalog_names.begin_sweep, namespace_id, horizon)
+            reach("sweep.horizon")
+            return await self._finish_sweep(left.state)
+
+    async def _finish_sweep(self, state: NamespaceState) -> int:
+        horizon = await self._catalog.oldest_commit(state.id)
+        removed = await self._index.sweep(state.namespace, horizon)
+        reach("sweep.index")
+        await self._index.flush(state.namespace)
+        reach("sweep.flushed")
+        while await self._catalog.write(catalog_names.sweep_some, state.id, horizon, SWEEP_BATCH) == SWEEP_BATCH:
+            reach("sweep.catalog")
+        reach("sweep.catalog")
+        return removed
+
+    async def _drop(self, namespace_id: int) -> None:
+        async with self._lease(namespace_id):
+            left = await self._left(namespace_id)
+            await self._catalog.write(catalog_names.begin_drop, namespace_id)
+            reach("drop.begun")
+            await self._finish_drop(left.state)
+
+    async def _finish_drop(self, state: NamespaceState) -> None:
+        with suppress(NamespaceNotFoundError):  # never committed to, or dropped before a crash
+            await self._index.drop(state.namespace)
+        reach("drop.index")
+        while await self._catalog.write(catalog_changes.drop_documents, state, SWEEP_BATCH):
+            reach("drop.catalog")
+        await self._catalog.write(catalog_names.finish_drop, state.id)
+        reach("drop.finished")
+
+
+def _points(plan: Plan) -> Iterator[Point]:
+    for prepared in plan.to_index:
+        ids = chunk_ids(plan.namespace, prepared.id, prepared.version, len(prepared.chunks))
+        yield from _points_of(prepared, ids)
+
+
+def _points_of(prepared: PreparedDocument, ids: Sequence[str]) -> Iterator[Point]:
+    document = prepared.document
+    for id_, chunk, embedding in zip(ids, prepared.chunks, prepared.embeddings, strict=True):
+        yield Point(
+            id=id_,
+            vector=embedding.vector,
+            text=chunk.context + document.text[chunk.start : chunk.end],
+            metadata=document.metadata,
+            document_id=prepared.id,
+            start=chunk.start,
+            end=chunk.end,
+            groups=prepared.groups,
+        )
+
+
+def _ended_ids(plan: Plan) -> Iterator[str]:
+    for stored in plan.ended:
+        yield from chunk_ids(plan.namespace, stored.id, stored.version, stored.total_chunks)
+
+
+def _slices(items: Iterable[T]) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while part := list(islice(remaining, SLICE)):
+        yield part
