@@ -122,13 +122,15 @@ class MarkerFilter:
     def _send(self, char: str, *, whole: bool = False) -> None:
         """Send one character, unless it would make a marker of pieces around a dropped one ("[[7]9]" → "[9")."""
         opened = self._sent_open + char
-        if not whole and len(opened) <= MAX_GROUP_CHARS and _GROUP.fullmatch(opened):
+        if char == "]" and not whole and len(opened) <= MAX_GROUP_CHARS and _GROUP.fullmatch(opened):
             self._sent_open = ""
             return
         self._place = self._place.after(char)
-        opened = opened if _GROUP_PREFIX.fullmatch(opened) else char
-        self._sent_open = opened if opened[0] == "[" and self._place.mode == "text" else ""
         self._out.append(char)
+        if char == "[":
+            self._sent_open = char if self._place.mode == "text" else ""
+        elif self._sent_open:
+            self._sent_open = opened if _GROUP_PREFIX.fullmatch(opened) else ""
 
     def _flush(self) -> str:
         text = "".join(self._out)
@@ -155,6 +157,8 @@ class _Place:
     line_blank: bool = True
 
     def after(self, char: str) -> "_Place":
+        if not (self.run or self.line_blank or char in "`\n" or self.mode == "closing"):
+            return self  # nearly every character
         if self.run and self.run[0] == char:
             return replace(self, run=self.run + char)
         place = self._end_run(char) if self.run else self
