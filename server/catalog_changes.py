@@ -105,11 +105,22 @@ def plan(connection: Connection, namespace_key: int, changes: Changes, token_bit
         number=namespace.commit + 1,
         namespace=namespace,
         written=tuple(new for id_, new in upserts.items() if id_ not in kept),
-        kept=tuple(new for id_, new in upserts.items() if id_ in kept),
+        kept=tuple(new for id_, new in upserts.items() if id_ in kept and not _is_unchanged(new, present[id_])),
         patched=tuple(p for patch in patches.values() if (p := _patched(namespace, patch, present)) is not None),
         deleted=tuple(present[id_] for id_ in dict.fromkeys(changes.deletes) if id_ in present),
         present=present,
         token_bits_of=token_bits_of,
+    )
+
+
+def _is_unchanged(new: PreparedDocument, stored: StoredDocument) -> bool:
+    document = new.document
+    return (document.source_sha256, document.extractor, document.media_type, dict(document.metadata), new.groups) == (
+        stored.source_sha256,
+        stored.extractor,
+        stored.media_type,
+        dict(stored.metadata),
+        stored.groups,
     )
 
 
@@ -332,13 +343,11 @@ def finish_purges(connection: Connection, namespace_key: int, document_ids: Sequ
     connection.execute(delete(purges).where(*one), [{"id_": id_} for id_ in document_ids])
 
 
-def forget_source(connection: Connection, document_ids: Sequence[str]) -> int:
-    """Ask for documents to be ingested again, whatever their source's hash; returns how many were not asked for yet."""
+def forget_source(connection: Connection, document_ids: Sequence[str]) -> list[str]:
+    """Ask for documents to be ingested again, whatever their source's hash; returns those not asked for before."""
     one = (documents.c.id == bindparam("id_"), documents.c.source_sha256 != "")
-    asked = 0
-    for id_ in document_ids:
-        asked += connection.execute(update(documents).where(*one).values(source_sha256=""), {"id_": id_}).rowcount
-    return asked
+    forget = update(documents).where(*one).values(source_sha256="")
+    return [id_ for id_ in document_ids if connection.execute(forget, {"id_": id_}).rowcount]
 
 
 def drop_documents(connection: Connection, namespace: NamespaceState, limit: int) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import orjson
-from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, Integer, Row, and_, bindparam, func, or_, select
 
 from indexers.base import Mark, Metadata
 from models.base import UInt8
@@ -42,7 +42,7 @@ _IN_NAMESPACE = documents.c.namespace_key == bindparam("namespace_key")
 _PAGE = (
     _DOCUMENT.where(_IN_NAMESPACE, documents.c.uri > bindparam("after"))
     .order_by(documents.c.uri)
-    .limit(bindparam("limit"))
+    .limit(bindparam("limit", type_=Integer))
 )
 _BY_ID = _DOCUMENT.where(_IN_NAMESPACE, documents.c.id == bindparam("id"))
 _BY_IDS = _DOCUMENT.where(_IN_NAMESPACE, documents.c.id.in_(bindparam("ids", expanding=True)))

@@ -77,13 +77,14 @@ class Writer:
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    def _lease(self, namespace_id: int) -> asyncio.Lock:
+    def lease(self, namespace_id: int) -> asyncio.Lock:
+        """Held while a namespace is written: `async with writer.lease(id)` keeps every other writer out."""
         return self._leases.setdefault(namespace_id, asyncio.Lock())
 
     # --- commit ----------------------------------------------------------------------------------------------------
 
     async def _commit(self, namespace_id: int, changes: Changes) -> int:
-        async with self._lease(namespace_id):
+        async with self.lease(namespace_id):
             await self._recover(await self._left(namespace_id))
             plan = await self._catalog.read(catalog_changes.plan, namespace_id, changes, self._token_bits_of)
             if plan.is_empty:
@@ -132,7 +133,7 @@ class Writer:
     async def _recover_all(self) -> list[Unfinished]:
         found = []
         for namespace_id in await self._catalog.read(catalog_names.all_unfinished):
-            async with self._lease(namespace_id):
+            async with self.lease(namespace_id):
                 left = await self._catalog.read(catalog_names.unfinished, namespace_id)
                 if left is None:
                     continue
@@ -167,7 +168,7 @@ class Writer:
     # --- sweep and drop --------------------------------------------------------------------------------------------
 
     async def _sweep(self, namespace_id: int) -> int:
-        async with self._lease(namespace_id):
+        async with self.lease(namespace_id):
             left = await self._left(namespace_id)
             await self._recover(left)
             horizon = await self._catalog.read(catalog_names.commit_at, namespace_id, time.time() - self._kept_s)
@@ -189,7 +190,7 @@ class Writer:
         return removed
 
     async def _drop(self, namespace_id: int) -> None:
-        async with self._lease(namespace_id):
+        async with self.lease(namespace_id):
             left = await self._left(namespace_id)
             await self._catalog.write(catalog_names.begin_drop, namespace_id)
             reach("drop.begun")

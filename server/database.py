@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from server import tables
@@ -41,15 +41,15 @@ def map_errors() -> Iterator[None]:
     """Let a failure of the database leave as one of ours."""
     try:
         yield
-    except SQLAlchemyError as exc:
+    except DBAPIError as exc:  # its own words only: SQLAlchemy's would show parameters, so document text
         raise CatalogUnavailableError(
-            f"the catalog failed ({type(exc).__name__}: {exc}); check the disk's space and the data folder's mode"
+            f"the catalog failed ({exc.orig}): check the disk's space and the data folder's mode, or restore a backup"
         ) from exc
 
 
 def sqlite_engine(path: Path, *, writes: bool) -> Engine:
     """An engine over one file. Transactions are begun by us (BEGIN IMMEDIATE to write): the driver begins none."""
-    engine = create_engine(URL.create("sqlite+pysqlite", database=str(path)), poolclass=NullPool)
+    engine = create_engine(URL.create("sqlite+pysqlite", database=str(path)), poolclass=NullPool, hide_parameters=True)
     begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
 
     @event.listens_for(engine, "connect")
@@ -92,6 +92,7 @@ class Database:
         self._readers = ThreadPoolExecutor(readers, "catalog-reader")
         self._local = threading.local()
         self._connections: list[Connection] = []
+        self._is_closed = False
 
     async def open(self) -> None:
         """Create the file (mode 0600) if it is not there, and check or make its schema."""
@@ -100,17 +101,16 @@ class Database:
 
     async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query in one read transaction on a reader's thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._readers, lambda: self._run(self._read_engine, lambda c: query(c, *args, **kwargs))
-        )
+        return await self._submit(self._readers, self._read_engine, lambda c: query(c, *args, **kwargs))
 
     async def write(self, change: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a change in one transaction on the writer's thread; it is durable when this returns."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._writer, lambda: self._run(self._write_engine, lambda c: change(c, *args, **kwargs))
-        )
+        return await self._submit(self._writer, self._write_engine, lambda c: change(c, *args, **kwargs))
+
+    async def _submit(self, pool: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]) -> T:
+        if self._is_closed:
+            raise CatalogUnavailableError("the catalog is closed: the server is stopping")
+        return await asyncio.get_running_loop().run_in_executor(pool, self._run, engine, work)
 
     def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         with map_errors():
@@ -123,6 +123,7 @@ class Database:
 
     async def close(self) -> None:
         """Wait for what is running, then close every connection."""
+        self._is_closed = True
         for pool in (self._readers, self._writer):
             await asyncio.to_thread(pool.shutdown)
         for connection in self._connections:
