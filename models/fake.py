@@ -150,6 +150,6 @@ def _pool(vectors: Float32, ids: Int32) -> Float32:
     pooled: Float32 = np.matmul(_weights(ids), vectors, dtype=np.float32)
     length = float(np.linalg.norm(pooled))
     if length < 1e-6:
-        return np.eye(1, vectors.shape[1], dtype=np.float32)[0]
+        pooled, length = np.eye(1, vectors.shape[1], dtype=np.float32).reshape(-1), 1.0
     unit: Float32 = np.divide(pooled, length, dtype=np.float32)
     return unit
