@@ -42,6 +42,7 @@ class Writer:
         """`token_bits_of`: fingerprint of the model that made the token vectors; `retention_s`: what sweeping keeps."""
         self._catalog, self._index = catalog, index
         self._token_bits_of = token_bits_of
+        self._grace_s = grace_s
         self._kept_s = max(retention_s, grace_s)
         self._leases: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._running: set[asyncio.Task[Any]] = set()
@@ -55,9 +56,10 @@ class Writer:
         """
         return await self._to_the_end(self._commit(namespace.id, changes))
 
-    async def sweep(self, namespace: NamespaceState) -> int:
-        """Remove what ended before the retention, for good; returns how many points went."""
-        return await self._to_the_end(self._sweep(namespace.id))
+    async def sweep(self, namespace: NamespaceState, *, retention_s: float | None = None) -> int:
+        """Remove for good what ended longer ago than the retention (or another, this once); returns how many points."""
+        kept_s = self._kept_s if retention_s is None else max(retention_s, self._grace_s)
+        return await self._to_the_end(self._sweep(namespace.id, kept_s))
 
     async def drop(self, namespace: NamespaceState) -> None:
         """Delete a namespace with all that is in it; its documents answer `gone` from now on."""
@@ -167,11 +169,11 @@ class Writer:
 
     # --- sweep and drop --------------------------------------------------------------------------------------------
 
-    async def _sweep(self, namespace_id: int) -> int:
+    async def _sweep(self, namespace_id: int, kept_s: float) -> int:
         async with self.lease(namespace_id):
             left = await self._left(namespace_id)
             await self._recover(left)
-            horizon = await self._catalog.read(catalog_names.commit_at, namespace_id, time.time() - self._kept_s)
+            horizon = await self._catalog.read(catalog_names.commit_at, namespace_id, time.time() - kept_s)
             if horizon <= await self._catalog.oldest_commit(namespace_id):
                 return 0
             await self._catalog.write(catalog_names.begin_sweep, namespace_id, horizon)

@@ -1,0 +1,422 @@
+"""Commits: all of one is visible or nothing, older states stay readable, deleting and sweeping leave nothing behind."""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, func, select
+
+from indexers.base import IndexerError, Namespace, View
+from indexers.memory import MemoryIndex
+from server import catalog_changes, catalog_names, tables
+from server.base import Changes, DocumentPatch, GoneError, NamespaceState, NotFoundError, PreparedDocument
+from server.catalog import Catalog
+from server.commit import Writer
+from server.dump import dump
+from server.repair import RepairReport, repair
+from tests.corpus import COLLECTION, prepare
+
+FINGERPRINT = COLLECTION.embedder_fingerprint
+# Thousands of durable commits are quick where there is no disk to wait for.
+MEMORY_DISK = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+
+
+@dataclass(slots=True)
+class Bench:
+    """A catalog, an index and their writer, with one namespace."""
+
+    catalog: Catalog
+    index: MemoryIndex
+    writer: Writer
+    state: NamespaceState
+
+    @classmethod
+    async def open(cls, folder: Path, index: MemoryIndex) -> "Bench":
+        catalog = await Catalog.open(folder / "catalog.sqlite", readers=1)
+        await catalog.create_collection(COLLECTION)
+        writer = Writer(catalog, index, token_bits_of=FINGERPRINT, retention_s=3600, grace_s=0)
+        return cls(catalog, index, writer, await catalog.namespace("docs", "default", create=True))
+
+    async def close(self) -> None:
+        await self.writer.close()
+        await self.catalog.close()
+
+    async def commit(
+        self,
+        *upserts: PreparedDocument,
+        patches: Sequence[DocumentPatch] = (),
+        deletes: Sequence[str] = (),
+    ) -> int:
+        return await self.writer.commit(self.state, Changes(upserts, patches, deletes))
+
+    async def visible(self, snapshot: int) -> dict[str, str]:
+        """uri → text as a search at `snapshot` finds it: what the index shows, held against the catalog."""
+        ids = []
+        after: str | None = None
+        while True:
+            page, after = await self.index.scan(self.state.namespace, View(snapshot), after, 1000)
+            ids += [stored.point.id for stored in page]
+            if after is None:
+                break
+        assert len(set(ids)) == len(ids), "a point is there twice"
+        chunks = await self.catalog.chunks(self.state.id, ids, snapshot)
+        assert sorted(chunks) == sorted(ids), "the index shows what the catalog does not"
+        texts: dict[str, str] = {}
+        versions: dict[str, str] = {}
+        for chunk in sorted(chunks.values(), key=lambda c: (c.uri, c.index)):
+            assert versions.setdefault(chunk.uri, chunk.version) == chunk.version, "two versions of one document"
+            texts[chunk.uri] = texts.get(chunk.uri, "") + chunk.text
+        return texts
+
+    async def counts(self) -> dict[str, int]:
+        def count(connection: Connection) -> dict[str, int]:
+            names = ("documents", "versions", "lives", "chunks", "text_blocks", "token_vectors", "purges", "tombstones")
+            every = tables.metadata.tables
+            return {n: connection.execute(select(func.count()).select_from(every[n])).scalar_one() for n in names}
+
+        return await self.catalog.read(count)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    opened = await Bench.open(tmp_path, MemoryIndex())
+    yield opened
+    await opened.close()
+
+
+A1 = prepare("a.txt", "the first text of a, which is cut into more chunks than one", metadata={"year": 2024.0})
+A2 = prepare("a.txt", "the second text of a, which is longer than forty letters too", metadata={"year": 2025.0})
+B1 = prepare("b.txt", "a text of b")
+
+
+# --- what a commit makes visible -----------------------------------------------------------------------------------
+
+
+async def test_replacing_is_one_step_and_the_old_stays_readable(bench: Bench) -> None:
+    assert await bench.commit(A1, B1) == 1
+    assert await bench.commit(A2) == 2
+    assert await bench.visible(1) == {"a.txt": A1.document.text, "b.txt": B1.document.text}
+    assert await bench.visible(2) == {"a.txt": A2.document.text, "b.txt": B1.document.text}
+    assert await bench.catalog.text(A1.id, A1.version) == A1.document.text
+    assert await bench.commit(A1) == 3
+    assert await bench.visible(2) == {"a.txt": A2.document.text, "b.txt": B1.document.text}
+    assert await bench.visible(3) == {"a.txt": A1.document.text, "b.txt": B1.document.text}
+
+
+async def test_what_changes_nothing_is_no_commit(bench: Bench) -> None:
+    assert await bench.commit() == 0
+    assert await bench.commit(A1) == 1
+    assert await bench.commit(A1, deletes=["doc_unknown"]) == 1
+    assert await bench.commit(patches=[DocumentPatch(A1.id, {"year": 2024.0}, ())]) == 1
+
+
+async def test_the_last_of_several_under_one_uri_wins(bench: Bench) -> None:
+    assert await bench.commit(A1, A2) == 1
+    assert await bench.visible(1) == {"a.txt": A2.document.text}
+
+
+async def test_other_metadata_makes_no_new_version(bench: Bench) -> None:
+    await bench.commit(A1)
+    before = await bench.counts()
+    changed = replace(A1, document=replace(A1.document, metadata={"kind": "x"}, source_sha256="other bytes"))
+    assert await bench.commit(replace(changed, groups=("staff",))) == 2
+    assert await bench.counts() == before
+    stored = await bench.catalog.document(bench.state.id, A1.id)
+    assert (stored.metadata, stored.groups, stored.source_sha256) == ({"kind": "x"}, ("staff",), "other bytes")
+    assert await bench.visible(1) == await bench.visible(2) == {"a.txt": A1.document.text}
+    points, _ = await bench.index.scan(bench.state.namespace, View(2), None, 10)
+    assert {(tuple(p.point.metadata.items()), p.point.groups) for p in points} == {((("kind", "x"),), ("staff",))}
+
+
+async def test_a_patch_reaches_index_and_hits(bench: Bench) -> None:
+    await bench.commit(A1, B1)
+    assert await bench.commit(patches=[DocumentPatch(A1.id, {"seen": True}, ("staff",), "bytes-2", "text-2")]) == 2
+    stored = await bench.catalog.document(bench.state.id, A1.id)
+    assert (stored.metadata, stored.groups) == ({"year": 2024.0, "seen": True}, ("staff",))
+    assert (stored.source_sha256, stored.extractor, stored.version) == ("bytes-2", "text-2", A1.version)
+    public = await bench.index.count(bench.state.namespace, View(2, frozenset()))
+    assert public == len(B1.chunks)
+    ids = catalog_changes.chunk_ids(bench.state, A1.id, A1.version, len(A1.chunks))
+    for snapshot in (1, 2):  # the present groups are checked whatever the commit that is read
+        chunks = await bench.catalog.chunks(bench.state.id, ids, snapshot)
+        assert {chunk.groups for chunk in chunks.values()} == {("staff",)}
+    with pytest.raises(NotFoundError, match="to patch"):
+        await bench.commit(patches=[DocumentPatch("doc_unknown", {"seen": True})])
+
+
+async def test_deleting_takes_every_version_from_both_sides(bench: Bench) -> None:
+    await bench.commit(A1, B1)
+    await bench.commit(A2)
+    assert await bench.commit(deletes=[A1.id]) == 3
+    for snapshot in (1, 2, 3):
+        assert await bench.visible(snapshot) == {"b.txt": B1.document.text}
+    assert await bench.index.count(bench.state.namespace, None) == len(B1.chunks)
+    counts = await bench.counts()
+    assert (counts["documents"], counts["versions"], counts["purges"], counts["tombstones"]) == (1, 1, 0, 1)
+    with pytest.raises(GoneError):
+        await bench.catalog.text(A1.id, A1.version)
+    assert await bench.commit(A1) == 4
+    assert (await bench.counts())["tombstones"] == 0
+    assert await bench.visible(4) == {"a.txt": A1.document.text, "b.txt": B1.document.text}
+
+
+async def test_a_document_without_text(bench: Bench) -> None:
+    empty = prepare("empty.txt", "")
+    assert await bench.commit(empty, B1) == 1
+    assert (await bench.catalog.document(bench.state.id, empty.id)).total_chunks == 0
+    assert await bench.commit(deletes=[empty.id]) == 2
+
+
+# --- failures and cancellation -------------------------------------------------------------------------------------
+
+
+async def test_a_failed_commit_shows_nothing_and_is_undone_by_the_next(bench: Bench) -> None:
+    await bench.commit(A1)
+    long = prepare("long.txt", "x" * 600, chunk_chars=1)  # several slices: the first is in the index before the failure
+    bad = prepare("bad.txt", "wrong dimension", dimension=8)
+    with pytest.raises(IndexerError):
+        await bench.commit(A2, long, bad)
+    assert (await bench.catalog.namespace("docs", "default")).commit == 1
+    assert await bench.visible(1) == {"a.txt": A1.document.text}
+    assert await bench.index.count(bench.state.namespace, None) > len(A1.chunks)
+    assert await bench.commit(B1) == 2
+    assert await bench.visible(2) == {"a.txt": A1.document.text, "b.txt": B1.document.text}
+    assert await bench.index.count(bench.state.namespace, None) == len(A1.chunks) + len(B1.chunks)
+
+
+async def test_a_cancelled_caller_does_not_halve_a_commit(bench: Bench) -> None:
+    asked = asyncio.create_task(bench.commit(A1, B1))
+    await asyncio.sleep(0.001)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    await bench.writer.close()
+    assert await bench.visible(1) == {"a.txt": A1.document.text, "b.txt": B1.document.text}
+
+
+async def test_commits_to_one_namespace_queue(bench: Bench) -> None:
+    documents = [prepare(f"{n}.txt", f"text {n}") for n in range(8)]
+    numbers = await asyncio.gather(*(bench.commit(prepared) for prepared in documents))
+    assert sorted(numbers) == list(range(1, 9))
+    assert len(await bench.visible(8)) == 8
+
+
+async def test_a_swept_horizon_never_goes_back(bench: Bench) -> None:
+    await bench.commit(A1)
+    await bench.commit(A2)
+    assert await bench.writer.sweep(bench.state) == 0
+    assert await bench.writer.sweep(bench.state, retention_s=0) == len(A1.chunks)
+    assert await bench.catalog.oldest_commit(bench.state.id) == 2
+    assert await bench.writer.sweep(bench.state) == 0
+    assert await bench.catalog.oldest_commit(bench.state.id) == 2
+    assert (await bench.counts())["versions"] == 1
+    with pytest.raises(NotFoundError, match="retention"):
+        await bench.catalog.text(A1.id, A1.version)
+
+
+async def test_a_text_that_came_back_outlives_the_sweep_of_its_first_life(bench: Bench) -> None:
+    for prepared in (A1, A2, A1):
+        await bench.commit(prepared)
+    await bench.writer.sweep(bench.state, retention_s=0)
+    assert await bench.visible(3) == {"a.txt": A1.document.text}
+    assert (await bench.counts())["lives"] == 1
+    assert await bench.index.count(bench.state.namespace, None) == len(A1.chunks)
+
+
+# --- namespaces ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_dropped_namespace_is_gone_with_all_in_it(bench: Bench) -> None:
+    await bench.commit(A1, B1)
+    await bench.writer.drop(bench.state)
+    assert await bench.index.list("docs") == []
+    with pytest.raises(NotFoundError):
+        await bench.catalog.namespace("docs", "default")
+    with pytest.raises(NotFoundError, match="dropped"):
+        await bench.commit(A1)
+    with pytest.raises(GoneError):
+        await bench.catalog.text(A1.id)
+    counts = await bench.counts()
+    assert {name for name, count in counts.items() if count} == {"tombstones"}
+    bench.state = await bench.catalog.namespace("docs", "default", create=True)
+    assert await bench.commit(A1) == 1
+    assert await bench.visible(1) == {"a.txt": A1.document.text}
+
+
+async def test_namespaces_know_nothing_of_each_other(bench: Bench) -> None:
+    await bench.commit(A1)
+    tenant = await bench.catalog.namespace("docs", "tenant", create=True)
+    mine = prepare("a.txt", "the tenant's text", namespace="tenant")
+    assert await bench.writer.commit(tenant, Changes([mine])) == 1
+    assert mine.id != A1.id
+    assert await bench.visible(1) == {"a.txt": A1.document.text}
+    with pytest.raises(NotFoundError):
+        await bench.catalog.document(tenant.id, A1.id)
+    assert await bench.writer.commit(tenant, Changes(deletes=[A1.id])) == 1
+    assert await bench.visible(1) == {"a.txt": A1.document.text}
+
+
+# --- repair --------------------------------------------------------------------------------------------------------
+
+
+async def test_repair_finds_each_kind_once(bench: Bench) -> None:
+    await bench.commit(A1, B1)
+    await bench.commit(A2)
+    assert (await repair(bench.catalog, bench.index, bench.writer)).found_nothing
+    space, index = bench.state.namespace, bench.index
+    stray = (await index.scan(space, View(2), None, 1))[0][0].point
+    await index.put(space, [replace(stray, id="stray")], 2)  # an orphan
+    ended = catalog_changes.chunk_ids(bench.state, A1.id, A1.version, len(A1.chunks))
+    await index.put(space, [replace(stray, id=ended[0])], 2)  # alive although its version ended
+    live = catalog_changes.chunk_ids(bench.state, B1.id, B1.version, len(B1.chunks))
+    await index.purge(space, live)  # lost
+    await index.create(Namespace(COLLECTION.spec, "nobody's"))
+    await bench.catalog.write(catalog_names.begin, bench.state.id)  # as a crash leaves it
+    report = await repair(bench.catalog, index, bench.writer)
+    assert report == RepairReport(
+        unfinished_commits=1,
+        orphan_shards=1,
+        orphan_points=1,
+        undead_points=1,
+        missing_chunks=len(live),
+        documents_to_ingest=1,
+    )
+    assert (await repair(bench.catalog, index, bench.writer)).found_nothing
+    assert await bench.catalog.lookup(bench.state.id, ["b.txt"]) == {}
+    await bench.commit(B1)
+    assert await bench.visible(3) == {"a.txt": A2.document.text, "b.txt": B1.document.text}
+
+
+async def test_a_lost_shard_is_made_again_and_filled_by_ingestion(bench: Bench) -> None:
+    await bench.commit(A1, B1)
+    before = sorted([line async for line in dump(bench.catalog, bench.index)])
+    await bench.index.drop(bench.state.namespace)
+    report = await repair(bench.catalog, bench.index, bench.writer)
+    assert (report.missing_shards, report.documents_to_ingest) == (1, 2)
+    await bench.commit(A1, B1)
+    assert sorted([line async for line in dump(bench.catalog, bench.index)]) == before
+
+
+# --- any sequence --------------------------------------------------------------------------------------------------
+
+URIS = st.sampled_from(["a", "b", "c"])
+TEXTS = st.sampled_from(
+    ["", "x", "one text of forty-one letters, so two chunks", "another one, of the same length, cut in two"]
+)
+OPERATIONS = st.one_of(
+    st.tuples(st.just("upsert"), st.dictionaries(URIS, TEXTS, min_size=1)),
+    st.tuples(st.just("patch"), st.dictionaries(URIS, st.sampled_from([1.0, 2.0]), min_size=1)),
+    st.tuples(st.just("delete"), st.sets(URIS, min_size=1)),
+    st.tuples(st.just("sweep"), st.floats(0, 1)),
+    st.tuples(st.just("recover"), st.none()),
+)
+
+
+@dataclass(slots=True)
+class Model:
+    """What should be visible, in plain dicts: for each commit uri → text; beside them the present metadata."""
+
+    history: list[dict[str, str]] = field(default_factory=lambda: [{}])
+    metadata: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def commit(self, texts: dict[str, str]) -> None:
+        self.history.append({**self.history[-1], **texts})
+
+    def delete(self, uris: set[str]) -> None:
+        """A deleted document is gone from every commit."""
+        self.history.append(dict(self.history[-1]))
+        self.history = [{u: t for u, t in state.items() if u not in uris} for state in self.history]
+        self.metadata = {uri: m for uri, m in self.metadata.items() if uri not in uris}
+
+
+async def step(bench: Bench, model: Model, kind: str, argument: object) -> None:
+    present = model.history[-1]
+    documents = {uri: prepare(uri, "", namespace="default").id for uri in present}
+    if kind == "upsert" and isinstance(argument, dict):
+        changed = {u: t for u, t in argument.items() if present.get(u) != t or model.metadata[u]}
+        number = await bench.commit(*(prepare(uri, text) for uri, text in argument.items()))
+        if changed:
+            model.commit(argument)
+            model.metadata |= {uri: {} for uri in argument}
+    elif kind == "patch" and isinstance(argument, dict):
+        argument = {uri: value for uri, value in argument.items() if uri in present}
+        changed = {u: v for u, v in argument.items() if model.metadata[u] != {"value": v}}
+        patches = [DocumentPatch(documents[uri], {"value": value}) for uri, value in argument.items()]
+        number = await bench.commit(patches=patches)
+        if changed:
+            model.commit({})
+            model.metadata |= {uri: {"value": value} for uri, value in argument.items()}
+    elif kind == "delete" and isinstance(argument, set):
+        number = await bench.commit(deletes=[documents[uri] for uri in argument if uri in present])
+        if argument & set(present):
+            model.delete(argument)
+    elif kind == "sweep" and isinstance(argument, float):
+        times = await bench.catalog.read(
+            lambda c: c.execute(select(tables.commits.c.committed_at).order_by(tables.commits.c.number)).scalars().all()
+        )
+        retention_s = time.time() - times[int(argument * (len(times) - 1))] if times else 0
+        await bench.writer.sweep(bench.state, retention_s=retention_s)
+        return
+    else:
+        assert await bench.writer.recover() == []
+        return
+    assert number == len(model.history) - 1
+
+
+async def check(bench: Bench, model: Model) -> None:
+    if len(model.history) == 1:
+        return
+    oldest = await bench.catalog.oldest_commit(bench.state.id)
+    assert oldest < len(model.history)
+    for snapshot in range(max(1, oldest), len(model.history)):
+        expected = {uri: text for uri, text in model.history[snapshot].items() if text}
+        assert await bench.visible(snapshot) == expected
+    page, _ = await bench.catalog.documents(bench.state.id)
+    assert {document.uri: document.metadata for document in page} == model.metadata
+    for document in page:
+        assert await bench.catalog.text(document.id) == model.history[-1][document.uri]
+    assert (await repair(bench.catalog, bench.index, bench.writer)).found_nothing
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(OPERATIONS, min_size=1, max_size=14))
+def test_any_sequence_of_changes_shows_what_a_dict_would(operations: list[tuple[str, object]]) -> None:
+    async def run() -> None:
+        folder = Path(tempfile.mkdtemp(dir=MEMORY_DISK))
+        bench = await Bench.open(folder, MemoryIndex())
+        model = Model()
+        try:
+            for kind, argument in operations:
+                await step(bench, model, kind, argument)
+            await check(bench, model)
+            await bench.writer.sweep(bench.state, retention_s=0)
+            await check(bench, model)
+            if len(model.history) > 1:
+                alive = await bench.index.count(bench.state.namespace, View(len(model.history) - 1))
+                assert await bench.index.count(bench.state.namespace, None) == alive
+                counts = await bench.counts()
+                assert counts["versions"] == counts["lives"] == counts["documents"] == len(model.history[-1])
+        finally:
+            await bench.close()
+            shutil.rmtree(folder)
+
+    asyncio.run(run())
+
+
+async def test_token_vectors_are_those_of_the_commit(bench: Bench) -> None:
+    await bench.commit(A1)
+    ids = catalog_changes.chunk_ids(bench.state, A1.id, A1.version, len(A1.chunks))
+    chunks = await bench.catalog.chunks(bench.state.id, ids, 1, token_bits_of=FINGERPRINT)
+    for id_, embedding in zip(ids, A1.embeddings, strict=True):
+        stored = chunks[id_].token_bits
+        assert stored is not None
+        assert embedding.token_bits is not None
+        np.testing.assert_array_equal(stored, embedding.token_bits)
