@@ -1,0 +1,111 @@
+"""Canonical text (NFC, LF line ends, no NUL, no lone surrogate), and the builder that keeps marks exact in it."""
+
+import re
+import sys
+import unicodedata
+from typing import Literal
+
+from indexers.base import Mark
+
+# Normalisation sorts each run of combining marks and takes the square of its length: 80,000 marks on one letter take
+# 13 s. Runs are cut at 30, the limit of the Stream-Safe Text Format (Unicode Standard Annex 15, section 13).
+_MAX_COMBINING = 30
+
+
+def _combining_class() -> str:
+    """A regular expression class of every code point whose canonical combining class is not 0."""
+    points = [c for c in range(0x300, sys.maxunicode + 1) if unicodedata.combining(chr(c))]
+    ranges: list[list[int]] = []
+    for point in points:
+        if ranges and ranges[-1][1] == point - 1:
+            ranges[-1][1] = point
+        else:
+            ranges.append([point, point])
+    return "[" + "".join(f"{chr(a)}-{chr(b)}" for a, b in ranges) + "]"
+
+
+_LONG_RUN = re.compile(f"((?:{_combining_class()}){{{_MAX_COMBINING}}}){_combining_class()}+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def canonical(text: str) -> str:
+    """The canonical form of any string; applying it twice changes nothing.
+
+    CR LF and CR become LF, NUL disappears, a surrogate pair becomes its character and a lone surrogate U+FFFD, marks
+    beyond the thirtieth on one letter are dropped, and the rest is NFC.
+    """
+    text = text.replace("\0", "")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if text.isascii():
+        return text
+    if _SURROGATE.search(text):
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return unicodedata.normalize("NFC", _LONG_RUN.sub(r"\1", text))
+
+
+class TooLongError(Exception):
+    """The text grew beyond what its reader may keep."""
+
+
+class TextBuilder:
+    """Grows a canonical text block by block, with its marks.
+
+    Blocks are canonicalised one by one and parted by line feeds. Nothing composes with a line feed, so the joined text
+    is NFC as well, and an offset taken while building is an offset of the final text.
+    """
+
+    def __init__(self, max_chars: int) -> None:
+        self._max_chars = max_chars
+        self._pieces: list[str] = []
+        self._marks: list[Mark] = []
+        self._pending: dict[Literal["page", "heading"], tuple[int, str]] = {}
+        self._length = 0
+        self._tight = False  # whether the last block may be followed closely
+
+    @property
+    def empty(self) -> bool:
+        return not self._pieces
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        return tuple(self._marks)
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    def block(self, text: str, *, tight: bool = False, strip: bool = True) -> None:
+        """Append a paragraph; a `tight` one (list item, row) follows another tight one on the next line."""
+        text = canonical(text)
+        text = text.strip() if strip else text.strip("\n").rstrip()
+        if not text:
+            return
+        if self._pieces:
+            self._put("\n" if tight and self._tight else "\n\n")
+        for kind, (level, words) in self._pending.items():
+            self._marks.append(Mark(kind, self._length, level, words))
+        self._pending.clear()
+        self._put(text)
+        self._tight = tight
+
+    def gap(self) -> None:
+        """Part the next block from the last by a blank line, even if both are tight: another list, another table."""
+        self._tight = False
+
+    def heading(self, level: int, text: str) -> None:
+        """Append a heading of level 1 to 6 as a paragraph of its own, marked where it begins."""
+        words = " ".join(canonical(text).split())
+        if words:
+            self._pending["heading"] = (min(max(level, 1), 6), words)
+            self.block(words)
+
+    def page(self, number: int, label: str = "") -> None:
+        """The next block begins this page. A page without text leaves no mark."""
+        self._pending["page"] = (number, " ".join(canonical(label).split()))
+
+    def _put(self, text: str) -> None:
+        self._length += len(text)
+        if self._length > self._max_chars:
+            raise TooLongError(f"its text is longer than {self._max_chars} characters")
+        self._pieces.append(text)

@@ -1,0 +1,125 @@
+"""Which formats are read, and which one a source has: by its content first, then by its name."""
+
+import io
+import re
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import PurePosixPath
+
+from indexers.base import UnreadableError
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format's reader: `version` rises when its text or marks change, `library` makes them with it."""
+
+    name: str
+    version: int
+    library: str
+    media_type: str
+    extensions: tuple[str, ...]
+    is_text: bool = False
+
+    @property
+    def extractor(self) -> str:
+        """The fingerprint of what reads it: "pdf-1+pypdfium2-5.15.2"."""
+        return f"{self.name}-{self.version}+{self.library}-{version(self.library)}"
+
+
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+PDF = Format("pdf", 1, "pypdfium2", "application/pdf", (".pdf",))
+DOCX = Format("docx", 1, "python-docx", _OFFICE + "wordprocessingml.document", (".docx",))
+PPTX = Format("pptx", 1, "python-pptx", _OFFICE + "presentationml.presentation", (".pptx",))
+XLSX = Format("xlsx", 1, "openpyxl", _OFFICE + "spreadsheetml.sheet", (".xlsx",))
+HTML = Format("html", 1, "selectolax", "text/html", (".html", ".htm", ".xhtml"), is_text=True)
+MARKDOWN = Format("markdown", 1, "markdown-it-py", "text/markdown", (".md", ".markdown", ".mdown"), is_text=True)
+CSV = Format("csv", 1, "charset-normalizer", "text/csv", (".csv", ".tsv", ".tab"), is_text=True)
+JSON = Format("json", 1, "charset-normalizer", "application/json", (".json",), is_text=True)
+JSONL = Format("jsonl", 1, "charset-normalizer", "application/x-ndjson", (".jsonl", ".ndjson"), is_text=True)
+TEXT = Format("text", 1, "charset-normalizer", "text/plain", (".txt", ".text", ".log", ".rst", ".adoc"), is_text=True)
+FORMATS = (PDF, DOCX, PPTX, XLSX, HTML, MARKDOWN, CSV, JSON, JSONL, TEXT)
+
+_BY_EXTENSION = {extension: format for format in FORMATS for extension in format.extensions}
+_BY_MEDIA_TYPE = {format.media_type: format for format in FORMATS} | {
+    "application/jsonl": JSONL,
+    "application/xhtml+xml": HTML,
+    "text/tab-separated-values": CSV,
+    "text/x-markdown": MARKDOWN,
+}
+_MAIN_PARTS = {b"wordprocessingml.document.main+xml": DOCX, b"presentationml.presentation.main+xml": PPTX,
+               b"spreadsheetml.sheet.main+xml": XLSX}  # fmt: skip
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # what Office wrote before 2007, and puts around an encrypted package
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"GIF8", "a GIF image"),
+    (b"II*\0", "a TIFF image"), (b"MM\0*", "a TIFF image"), (b"RIFF", "a WebP image, sound or film"),
+    (b"\x1f\x8b", "a gzip archive"), (b"BZh", "a bzip2 archive"), (b"\xfd7zXZ\0", "an xz archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"), (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+    (b"\x7fELF", "a program"), (b"SQLite format 3\0", "a SQLite database"), (b"{\\rtf", "an RTF document"),
+    (b"ID3", "sound"), (b"\0\0\0\x18ftyp", "a film"), (b"\0\0\0\x20ftyp", "a film"), (b"OggS", "sound"),
+)  # fmt: skip
+_HTML = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.{0,2000}?-->\s*)*<(?:!doctype html|html)[\s>]",
+                   re.IGNORECASE | re.DOTALL)  # fmt: skip
+
+
+def find_format(data: bytes, uri: str, media_type: str | None = None) -> Format:
+    """The format to read a source as; the name's ending goes before the media type that came with it.
+
+    Raises UnreadableError: "empty", "type mismatch" where content and name contradict each other, "encrypted",
+    "corrupt" for a damaged package, "unsupported".
+    """
+    if not data:
+        raise UnreadableError(uri, "empty", "it has no bytes")
+    extension = PurePosixPath(uri.lower()).suffix
+    mime = (media_type or "").split(";")[0].strip().lower()
+    named = _BY_EXTENSION.get(extension) or _BY_MEDIA_TYPE.get(mime)
+    found = _by_content(data, uri, named)
+    if found is not None:
+        if named is not None and named is not found:
+            raise UnreadableError(uri, "type mismatch", f"it is {found.name.upper()} under another name; rename it")
+        return found
+    looks_html = _HTML.match(data[:4096]) is not None
+    if named is None:
+        if looks_html:
+            return HTML
+        if not extension or mime.startswith("text/"):
+            return TEXT
+        known = " ".join(sorted(_BY_EXTENSION))
+        raise UnreadableError(uri, "unsupported", f"{extension!r} files are not read; those that are: {known}")
+    if not named.is_text:
+        what = "HTML" if looks_html else "no such file"
+        raise UnreadableError(uri, "type mismatch", f"it is named {extension or mime!r}, but its content is {what}")
+    return named
+
+
+def _by_content(data: bytes, uri: str, named: Format | None) -> Format | None:
+    """The format that the first bytes say, None for text; refuses what is neither."""
+    if data.startswith(b"%PDF-") or (named is PDF and b"%PDF-" in data[:1024]):
+        return PDF
+    if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _package_format(data, uri, named)
+    kind = next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
+    if data.startswith(_OLE):
+        if named in (DOCX, PPTX, XLSX) and "EncryptedPackage".encode("utf-16-le") in data:
+            raise UnreadableError(uri, "encrypted", "it wants a password; save it without one")
+        kind = "an Office file from before 2007, or mail"
+    if kind is not None:
+        reason = "unsupported" if named is None else "type mismatch"
+        raise UnreadableError(uri, reason, f"its content is {kind}")
+    return None
+
+
+def _package_format(data: bytes, uri: str, named: Format | None) -> Format:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as package:
+            if "[Content_Types].xml" in package.namelist():
+                with package.open("[Content_Types].xml") as stream:
+                    types = stream.read(1 << 20)
+                for main, format in _MAIN_PARTS.items():
+                    if main in types:
+                        return format
+    except Exception as exc:  # zipfile raises a dozen classes on damage, struct.error and zlib.error among them
+        raise UnreadableError(uri, "corrupt", f"its ZIP package is damaged: {exc}") from exc
+    reason = "unsupported" if named is None else "type mismatch"
+    raise UnreadableError(uri, reason, "its content is a ZIP archive, and no Office document")

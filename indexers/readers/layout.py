@@ -1,0 +1,205 @@
+"""Printed lines to text: running heads dropped, wrapped lines joined into paragraphs, headings told by type size."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+from indexers.canonical import TextBuilder
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A printed line; lengths in points, y upwards. `size` 0 means that nothing is known but the words."""
+
+    text: str
+    hyphenated: bool = False  # ended by a hyphen of line breaking, which `text` lacks
+    left: float = 0.0
+    bottom: float = 0.0
+    right: float = 0.0
+    top: float = 0.0
+    size: float = 0.0
+    bold: bool = False
+    quarter: int = 0  # of a turn that the line is rotated by
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the words stand far apart, as the cells of a row do; running text is half as wide as it is high."""
+        return self.right - self.left > 0.75 * self.size * len(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    number: int
+    height: float
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """The document's body type, and which larger sizes it uses for headings, largest first."""
+
+    size: float
+    bold: bool
+    heading_sizes: tuple[float, ...]
+
+
+_MARGIN = 0.12  # of the page's height, above and below, where running heads are looked for
+_HEADING_SIZE = 1.07  # times the body's: 12 points over 11
+_HEADING_CHARS = 160
+_HEADING_SHARE = 0.2  # of the document's characters: type used more than that is no heading's
+_BULLET = re.compile(r"(?:[•▪■●○◦‣⁃∙·–—*-]|\(?(?:\d{1,2}|[a-z])[.)])\s")
+_NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,5})\.?\s+\S*[^\W\d_]{2}")
+_LEADER = re.compile(r"(?:\.\s?){4,}|\s\d+$")  # a line of a table of contents
+_SENTENCE_END = re.compile(r"[.!?:;。！？][\"'”’)\]]*$")
+_WORD_BREAK = re.compile("(\\w+)\ufffe(\\w+)")
+
+
+def write_pages(pages: Sequence[Page], builder: TextBuilder) -> None:
+    """Write the pages' paragraphs and headings, in the order the lines come in."""
+    pages = _without_running_heads(pages)
+    paragraphs = [(page.number, _paragraphs(page.lines)) for page in pages]
+    style = _style(line for page in pages for line in page.lines)
+    words = Counter(word for page in pages for line in page.lines for word in re.findall(r"[\w-]+", line.text))
+    for number, groups in paragraphs:
+        builder.page(number)
+        previous: list[Line] | None = None
+        for group in groups:
+            text = _join(group, words)
+            if (level := _heading_level(group, text, style)) is not None:
+                builder.heading(level, text)
+            else:
+                if previous is None or not _adjacent(previous[-1], group[0]):
+                    builder.gap()
+                builder.block(text, tight=len(group) == 1)
+            previous = group
+
+
+def _without_running_heads(pages: Sequence[Page]) -> list[Page]:
+    """Drop what stands in the margin of most pages, numbers aside; the first page that has it keeps it."""
+    if len(pages) < 4:
+        return list(pages)
+
+    def key(page: Page, line: Line) -> str | None:
+        in_margin = line.bottom > page.height * (1 - _MARGIN) or line.top < page.height * _MARGIN
+        return re.sub(r"\d+", "#", line.text) if line.size and line.quarter == 0 and in_margin else None
+
+    counts = Counter(k for page in pages for k in {key(page, line) for line in page.lines} if k)
+    running = {k for k, count in counts.items() if count > len(pages) / 2}
+    seen: set[str] = set()
+    kept = []
+    for page in pages:
+        here = {k for line in page.lines if (k := key(page, line)) in running and k}
+        lines = tuple(line for line in page.lines if key(page, line) not in running & seen)
+        seen |= here
+        kept.append(Page(page.number, page.height, lines))
+    return kept
+
+
+def _paragraphs(lines: Sequence[Line]) -> list[list[Line]]:
+    """Group lines that printing wrapped: same type, next to each other, the upper one full."""
+    steps = [a.bottom - b.bottom for a, b in pairwise(lines) if _adjacent(a, b)]
+    leading = median(steps) if steps else 0.0
+    groups: list[list[Line]] = []
+    for line, edge in zip(lines, _right_edges(lines), strict=True):
+        if groups and _continues(groups[-1], line, edge, leading):
+            groups[-1].append(line)
+        else:
+            groups.append([line])
+    return groups
+
+
+def _right_edges(lines: Sequence[Line]) -> list[float]:
+    """For each line how far right the lines of its column reach: the run of adjacent lines it stands in."""
+    edges: list[float] = []
+    start = 0
+    for i in range(1, len(lines) + 1):
+        if i == len(lines) or not _adjacent(lines[i - 1], lines[i]):
+            edges += [max(line.right for line in lines[start:i])] * (i - start)
+            start = i
+    return edges
+
+
+def _adjacent(a: Line, b: Line) -> bool:
+    """Whether b is printed right below a, in the same type."""
+    if not (a.size and b.size) or a.quarter != b.quarter:
+        return False
+    step = a.bottom - b.bottom
+    same_type = abs(a.size - b.size) <= 0.1 * max(a.size, b.size)
+    return same_type and 0.4 * a.size < step < 2.2 * a.size and a.left < b.right and b.left < a.right
+
+
+def _continues(group: list[Line], line: Line, edge: float, leading: float) -> bool:
+    last = group[-1]
+    if last.hyphenated:
+        return True
+    if (
+        not (last.size and line.size)
+        or last.sparse
+        or line.sparse
+        or _BULLET.match(line.text)
+        or _LEADER.search(last.text)
+    ):
+        return False
+    if not _adjacent(last, line):  # the next column: only in the midst of a sentence
+        same_type = last.quarter == line.quarter and abs(last.size - line.size) <= 0.05 * last.size
+        hop = line.bottom > last.bottom and line.left > last.left
+        return same_type and hop and line.text[0].islower() and not _SENTENCE_END.search(last.text)
+    if last.bottom - line.bottom > 1.25 * leading or (last.bold != line.bold and abs(last.size - line.size) > 0.1):
+        return False
+    indent = line.left - last.left
+    if len(group) > 1 and abs(indent) > 0.5 * line.size and not line.text[0].islower():
+        return False  # a first line set in, or the next entry of a hanging list
+    first_word = line.text.split(" ", 1)[0]
+    character = (line.right - line.left) / len(line.text)
+    return last.right + (len(first_word) + 1) * character >= edge - 0.1 * line.size
+
+
+def _join(group: list[Line], words: Counter[str]) -> str:
+    """The paragraph's text: a hyphen of line breaking goes, unless the document has the word with it elsewhere."""
+    text = group[0].text
+    for last, line in pairwise(group):
+        text += ("\ufffe" if last.hyphenated else " ") + line.text
+    if group[-1].hyphenated:
+        text += "-"
+
+    def mend(match: re.Match[str]) -> str:
+        with_hyphen, without = f"{match[1]}-{match[2]}", match[1] + match[2]
+        keep = words[with_hyphen] > words[without] or not match[2][0].islower() or match[1][-1].isdigit()
+        return with_hyphen if keep else without
+
+    return _WORD_BREAK.sub(mend, text).replace("\ufffe", "-")
+
+
+def _style(lines: Iterable[Line]) -> _Style:
+    known = [line for line in lines if line.size]
+    sizes: Counter[tuple[float, bool]] = Counter()
+    for line in known:
+        sizes[line.size, line.bold] += len(line.text)
+    if not sizes:
+        return _Style(0.0, False, ())
+    (size, bold), _ = max(sizes.items(), key=lambda item: (item[1], item[0]))
+    shares = Counter[float]()
+    for (some, _), count in sizes.items():
+        shares[some] += count
+    limit = _HEADING_SHARE * shares.total()
+    larger = [some for some, count in shares.items() if some >= size * _HEADING_SIZE and count <= limit]
+    return _Style(size, bold, tuple(sorted(larger, reverse=True)))
+
+
+def _heading_level(group: list[Line], text: str, style: _Style) -> int | None:
+    """A short group set larger than the body, or bold and numbered; its numbers tell the level, else its size."""
+    line = group[0]
+    if not line.size or len(text) > _HEADING_CHARS or sum(c.isalpha() for c in text) < 2 or text.endswith((".", ",")):
+        return None
+    if _LEADER.search(text) or line.sparse:
+        return None
+    numbered = _NUMBERED.match(text)
+    if line.size in style.heading_sizes:
+        rank = style.heading_sizes.index(line.size) + 1
+        return min(numbered[1].count(".") + 1 if numbered else rank, 6)
+    if numbered and line.bold and not style.bold and line.size >= 0.95 * style.size:
+        return min(numbered[1].count(".") + 1, 6)
+    return None

@@ -1,0 +1,117 @@
+"""PDF through pdfium: pages as their printed lines with geometry, then paragraphs and headings by layout."""
+
+import math
+import re
+import threading
+from collections.abc import Iterator
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+
+from indexers.readers.base import Extract, Extracts, Raw, map_errors
+from indexers.readers.layout import Line, Page, write_pages
+
+_PDFIUM = threading.Lock()  # pdfium may be in use by one thread of a process only
+_ERROR_PASSWORD = 4  # FPDF_ERR_PASSWORD
+# pdfium ends a line by CR LF, and by U+FFFE where it takes the hyphen before it for one of line breaking.
+_LINE = re.compile("([^\r\n\ufffe\x02]*)(\ufffe|\x02|\r\n|\r|\n|$)")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # glyphs without a mapping to Unicode come out as these
+
+
+def read_pdf(raw: Raw) -> Extracts:
+    """One document with a mark for each page that has text, and for headings told by their type size.
+
+    Encrypted files that want a password are refused as "encrypted", scans without a text layer as "no text".
+    """
+    with map_errors(raw, pypdfium2.PdfiumError):
+        with _PDFIUM:
+            title, pages = _read_pages(raw)
+        builder = raw.builder()
+        write_pages(pages, builder)
+        if builder.empty:
+            raise raw.refuse("no text", f"none of its {len(pages)} pages has a text layer; run it through OCR first")
+        first = next((m.text for m in builder.marks if m.kind == "heading" and m.start < 2000), None)
+        yield Extract(builder.text, builder.marks, (title, first))
+
+
+def _read_pages(raw: Raw) -> tuple[str, list[Page]]:
+    try:
+        document = pypdfium2.PdfDocument(raw.data)
+    except pypdfium2.PdfiumError as exc:
+        if getattr(exc, "err_code", None) == _ERROR_PASSWORD:
+            raise raw.refuse("encrypted", "it wants a password; save it without one") from exc
+        raise
+    try:
+        count = len(document)
+        if count == 0:
+            raise raw.refuse("corrupt", "it has no pages")
+        if count > raw.limits.max_pages:
+            raise raw.refuse("too large", f"it has {count} pages, the limit is {raw.limits.max_pages}; split it")
+        pages, failures, size = [], 0, 0
+        for number in range(count):
+            try:
+                page = _read_page(document, number)
+            except pypdfium2.PdfiumError:  # a page whose object is damaged; the others may be sound
+                failures += 1
+                continue
+            size += sum(len(line.text) for line in page.lines)
+            if size > raw.limits.max_chars:
+                raise raw.refuse("too large", f"its text is longer than {raw.limits.max_chars} characters; split it")
+            pages.append(page)
+        if failures == count:
+            raise raw.refuse("corrupt", "none of its pages can be loaded")
+        return document.get_metadata_value("Title"), pages
+    finally:
+        document.close()
+
+
+def _read_page(document: pypdfium2.PdfDocument, index: int) -> Page:
+    page = document[index]
+    try:
+        text_page = page.get_textpage()
+        try:
+            text = text_page.get_text_range()
+            lines = tuple(_lines(text_page.raw, text))
+        finally:
+            text_page.close()
+        return Page(index + 1, page.get_height(), lines)
+    finally:
+        page.close()
+
+
+def _lines(text_page: object, text: str) -> Iterator[Line]:
+    for match in _LINE.finditer(text):
+        words = match[1]
+        if words.strip():
+            lead = len(words) - len(words.lstrip())
+            first, last = match.start() + lead, match.start() + len(words.rstrip()) - 1
+            clean = " ".join(_CONTROL.sub("", words).split())
+            if clean:
+                yield _line(text_page, clean, (first, last), match[2] in "\ufffe\x02" and bool(match[2]))
+
+
+def _line(text_page: object, text: str, span: tuple[int, int], hyphenated: bool) -> Line:
+    """The line between two characters of the page's text; without geometry where pdfium has none."""
+    first, last = (pdfium.FPDFText_GetCharIndexFromTextIndex(text_page, index) for index in span)
+    start, end = pdfium.FS_RECTF(), pdfium.FS_RECTF()
+    if (
+        min(first, last) < 0
+        or not pdfium.FPDFText_GetLooseCharBox(text_page, first, start)
+        or not pdfium.FPDFText_GetLooseCharBox(text_page, last, end)
+    ):
+        return Line(text, hyphenated)
+    matrix = pdfium.FS_MATRIX()
+    pdfium.FPDFText_GetMatrix(text_page, first, matrix)
+    size = pdfium.FPDFText_GetFontSize(text_page, first) * math.hypot(matrix.c, matrix.d)
+    middle = (first + last) // 2
+    bold = all(pdfium.FPDFText_GetFontWeight(text_page, i) in range(600, 1001) for i in (first, middle, last))
+    quarter = round(pdfium.FPDFText_GetCharAngle(text_page, first) / (math.pi / 2)) % 4
+    left, bottom = min(start.left, end.left), min(start.bottom, end.bottom)
+    right, top = max(start.right, end.right), max(start.top, end.top)
+    if quarter == 1:  # turn the page so that the line lies flat
+        left, bottom, right, top = bottom, -right, top, -left
+    elif quarter == 2:
+        left, bottom, right, top = -right, -top, -left, -bottom
+    elif quarter == 3:
+        left, bottom, right, top = -top, left, -bottom, right
+    return Line(text, hyphenated, left, bottom, right, top, round(size, 1), bold, quarter)

@@ -1,0 +1,96 @@
+"""PPTX: a slide is a page, its title a heading; text, tables, groups, charts and notes in order."""
+
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+
+import pptx
+from lxml.etree import LxmlError  # type: ignore[import-untyped]
+from pptx.chart.chart import Chart
+from pptx.exc import PythonPptxError
+from pptx.shapes.base import BaseShape
+from pptx.slide import Slide
+from pptx.table import Table
+
+from indexers.canonical import TextBuilder
+from indexers.readers.base import Extract, Extracts, Raw, map_errors
+from indexers.readers.package import check_package
+
+
+def read_pptx(raw: Raw) -> Extracts:
+    """One document. Text inside pictures and SmartArt is left out; so are slide numbers, dates and footers."""
+    check_package(raw)
+    with map_errors(raw, PythonPptxError, LxmlError, zipfile.BadZipFile):
+        presentation = pptx.Presentation(io.BytesIO(raw.data))
+        builder = raw.builder()
+        for number, slide in enumerate(presentation.slides, start=1):
+            _write_slide(slide, number, builder)
+        if builder.empty:
+            raise raw.refuse("no text", "none of its slides holds text")
+        first = next((m.text for m in builder.marks if m.kind == "heading"), None)
+        yield Extract(builder.text, builder.marks, (presentation.core_properties.title, first))
+
+
+def _write_slide(slide: Slide, number: int, builder: TextBuilder) -> None:
+    title = slide.shapes.title
+    words = " ".join(title.text_frame.text.split()) if title is not None else ""
+    builder.page(number, words)
+    builder.heading(1, words)
+    for shape in _flat(slide.shapes):
+        if title is None or shape.shape_id != title.shape_id:
+            _write_shape(shape, builder)
+    if slide.has_notes_slide and (notes := slide.notes_slide.notes_text_frame) is not None and notes.text.strip():
+        builder.block("Notes: " + _lines(notes.text))
+
+
+def _flat(shapes: Iterable[BaseShape]) -> Iterator[BaseShape]:
+    """Shapes in the slide's order, those in groups in the group's place."""
+    stack = list(shapes)[::-1]
+    while stack:
+        shape = stack.pop()
+        inner = getattr(shape, "shapes", None)
+        if inner is not None:
+            stack.extend(list(inner)[::-1])
+        else:
+            yield shape
+
+
+_MARGINAL = {"DATE", "FOOTER", "SLIDE_NUMBER", "HEADER"}
+
+
+def _write_shape(shape: BaseShape, builder: TextBuilder) -> None:
+    kind = shape.placeholder_format.type if shape.is_placeholder else None
+    if kind is not None and kind.name in _MARGINAL:
+        return
+    if shape.has_text_frame:
+        builder.block(_lines(shape.text_frame.text))
+    elif getattr(shape, "has_table", False):
+        _write_table(shape.table, builder)
+    elif getattr(shape, "has_chart", False):
+        _write_chart(shape.chart, builder)
+
+
+def _write_table(table: Table, builder: TextBuilder) -> None:
+    builder.gap()
+    for row in table.rows:
+        cells = [" ".join(cell.text_frame.text.split()) for cell in row.cells if not cell.is_spanned]
+        builder.block(" | ".join(cells).strip(" |"), tight=True)
+
+
+def _write_chart(chart: Chart, builder: TextBuilder) -> None:
+    builder.gap()
+    if chart.has_title and chart.chart_title.has_text_frame:
+        builder.block(chart.chart_title.text_frame.text, tight=True)
+    for plot in chart.plots:
+        categories = [str(category) for category in plot.categories]
+        for series in plot.series:
+            named = zip_longest(categories, series.values, fillvalue=None)
+            values = (f"{name or ''} {value:.15g}".strip() for name, value in named if value is not None)
+            builder.block(f"{series.name}: {', '.join(values)}", tight=True)
+
+
+def _lines(text: str) -> str:
+    """A frame's paragraphs on lines of their own; a vertical tab is a line break inside one."""
+    lines = (" ".join(line.split()) for line in text.replace("\v", "\n").split("\n"))
+    return "\n".join(line for line in lines if line)

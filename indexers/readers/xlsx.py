@@ -1,0 +1,80 @@
+"""XLSX: a sheet is a heading, a row a paragraph, each value under its column's name."""
+
+import datetime
+import io
+import threading
+import warnings
+import zipfile
+from collections.abc import Iterator
+from xml.etree.ElementTree import ParseError
+
+import openpyxl
+from lxml.etree import LxmlError  # type: ignore[import-untyped]
+from openpyxl.utils.exceptions import InvalidFileException
+from openpyxl.workbook import Workbook
+
+from indexers.readers.base import Extract, Extracts, Raw, map_errors
+from indexers.readers.package import check_package
+from indexers.readers.table import CellBudget, write_rows
+
+# openpyxl warns about features it leaves out; silencing that is the whole process's state, so one thread at a time.
+_WARNINGS = threading.Lock()
+
+
+def read_xlsx(raw: Raw) -> Extracts:
+    """One document. Charts, comments and formulas that were never calculated have no text here."""
+    check_package(raw, streamed="xl/")
+    with (
+        map_errors(raw, InvalidFileException, LxmlError, ParseError, zipfile.BadZipFile),
+        _WARNINGS,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        workbook = openpyxl.load_workbook(io.BytesIO(raw.data), read_only=True, data_only=True, keep_links=False)
+        try:
+            builder = raw.builder()
+            cells = CellBudget(raw)
+            for name in workbook.sheetnames:
+                rows = _rows(workbook, name)
+                first = next((row for row in rows if any(row)), None)
+                if first is not None:
+                    builder.heading(1, name)
+                    write_rows(_chained(first, rows), builder, cells)
+            if builder.empty:
+                raise raw.refuse("no text", "none of its sheets holds a value")
+            extract = Extract(builder.text, builder.marks, (workbook.properties.title,))
+        finally:
+            workbook.close()
+    yield extract
+
+
+def _chained(first: list[str], rest: Iterator[list[str]]) -> Iterator[list[str]]:
+    yield first
+    yield from rest
+
+
+def _rows(workbook: Workbook, name: str) -> Iterator[list[str]]:
+    sheet = workbook[name]
+    if not hasattr(sheet, "iter_rows"):  # a sheet that is one chart
+        return
+    if hasattr(sheet, "reset_dimensions"):
+        sheet.reset_dimensions()  # the stated size may be a billion empty cells, or too small
+    for row in sheet.iter_rows():
+        yield [_cell(cell.value, cell.number_format) for cell in row]
+
+
+def _cell(value: object, number_format: str) -> str:
+    """A value as the sheet would show it, near enough to be found and quoted."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, float | int):
+        if "%" in number_format:
+            return f"{value * 100:.10g}%"
+        return f"{value:.15g}"
+    if isinstance(value, datetime.datetime):
+        return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(" ", "minutes")
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    return str(value)
