@@ -1,0 +1,153 @@
+"""The index of the embedded profile: Qdrant's engine in this process, a shard a namespace (qdrant-edge-py 0.9).
+
+The engine holds the interpreter during a call, so more threads bring no more queries a second; they keep the event
+loop out of it, and let a search in between two slices of a write.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+from indexers.base import Float32, Hit, Metadata, Namespace, Point, StoredPoint, View
+from indexers.edge_shard import MAX_SLICE
+from indexers.edge_shards import OpenShards
+from indexers.point import check_groups, checked_metadata, checked_points
+
+T = TypeVar("T")
+_SCAN_SLICE = 256  # points read by one call: about 10 ms
+
+
+class EdgeIndex:
+    """Implements indexers.base.Index. One process may own `root`; who takes the lock is the caller's business."""
+
+    def __init__(self, root: Path, max_open_shards: int) -> None:
+        self._searches = ThreadPoolExecutor(2, thread_name_prefix="edge-search")  # one for each leg
+        self._writes = ThreadPoolExecutor(1, thread_name_prefix="edge-write")
+        self._shards = OpenShards(root, max_open_shards, self._writes)
+
+    @classmethod
+    def open(cls, root: Path, *, max_open_shards: int = 64) -> "EdgeIndex":
+        """Open the index under a folder, which is made if need be; shards are opened when they are used."""
+        return cls(root, max_open_shards)
+
+    # --- searches
+
+    async def search_dense(
+        self, namespace: Namespace, vector: Float32, view: View, top_k: int, *, exact: bool = False
+    ) -> list[Hit]:
+        async with self._shards.use(namespace) as shard:
+            return await self._search(shard.search_dense, vector, view, top_k, exact)
+
+    async def search_text(self, namespace: Namespace, query: str, view: View, top_k: int) -> list[Hit]:
+        async with self._shards.use(namespace) as shard:
+            return await self._search(shard.search_text, query, view, top_k)
+
+    # --- stores
+
+    async def put(self, namespace: Namespace, points: Sequence[Point], commit: int) -> None:
+        async with self._shards.write(namespace) as shard:
+            for some in _slices(await self._write(checked_points, shard.spec, points)):
+                await self._write(shard.put, some, commit)
+
+    async def delete(self, namespace: Namespace, ids: Sequence[str], commit: int) -> None:
+        async with self._shards.write(namespace) as shard:
+            for some in _slices(ids):
+                await self._write(shard.stamp, some, commit, commit + 1)
+
+    async def patch(
+        self, namespace: Namespace, ids: Sequence[str], metadata: Metadata, groups: tuple[str, ...] | None, commit: int
+    ) -> None:
+        changes = checked_metadata(metadata)
+        check_groups(groups or ())
+        distinct = None if groups is None else tuple(dict.fromkeys(groups))
+        async with self._shards.write(namespace) as shard:
+            for some in _slices(ids):
+                await self._write(shard.patch, some, changes, distinct, commit)
+
+    async def fetch(self, namespace: Namespace, ids: Sequence[str], view: View) -> dict[str, Point]:
+        found: dict[str, Point] = {}
+        async with self._shards.use(namespace) as shard:
+            for some in _slices(ids):
+                found |= {point.id: point for point in await self._search(shard.fetch, some, view)}
+        return found
+
+    async def scan(
+        self, namespace: Namespace, view: View | None, after: str | None, limit: int
+    ) -> tuple[list[StoredPoint], str | None]:
+        found: list[StoredPoint] = []
+        async with self._shards.use(namespace) as shard:
+            while len(found) < limit:
+                page, after = await self._search(shard.scan, view, after, min(_SCAN_SLICE, limit - len(found)))
+                found += page
+                if after is None:
+                    break
+        return found, after
+
+    async def undo(self, namespace: Namespace, commit: int) -> None:
+        async with self._shards.write(namespace) as shard:
+            await self._each(partial(shard.born_after, commit), shard.remove)
+            await self._each(partial(shard.died_after, commit), shard.revive)
+            await self._write(shard.measure)
+
+    async def sweep(self, namespace: Namespace, horizon: int) -> int:
+        async with self._shards.write(namespace) as shard:
+            removed = await self._each(partial(shard.died_until, horizon), shard.remove)
+            await self._write(shard.measure)
+        return removed
+
+    async def purge(self, namespace: Namespace, ids: Sequence[str]) -> None:
+        async with self._shards.write(namespace) as shard:
+            for some in _slices(ids):
+                await self._each(partial(shard.versions_of, some), shard.remove)
+            await self._write(shard.measure)
+
+    # --- manages
+
+    async def create(self, namespace: Namespace) -> None:
+        await self._shards.create(namespace)
+
+    async def drop(self, namespace: Namespace) -> None:
+        await self._shards.drop(namespace)
+
+    async def list(self, collection: str) -> list[str]:
+        return await self._shards.list(collection)
+
+    async def count(self, namespace: Namespace, view: View | None) -> int:
+        async with self._shards.use(namespace) as shard:
+            return await self._search(shard.count, view)
+
+    async def flush(self, namespace: Namespace) -> None:
+        async with self._shards.write(namespace) as shard:
+            await self._write(shard.flush)
+
+    async def close(self) -> None:
+        """Wait for the calls under way, make everything durable and let go of the files."""
+        await self._shards.close()
+        self._searches.shutdown()
+        self._writes.shutdown()
+
+    # --- inside
+
+    async def _each(self, find: Callable[[], Sequence[UUID]], change: Callable[[Sequence[UUID]], None]) -> int:
+        """Change points by slices until none is found; returns how many were changed."""
+        changed = 0
+        while found := await self._write(find):
+            for some in _slices(found):
+                await self._write(change, some)
+            changed += len(found)
+        return changed
+
+    async def _search(self, call: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._searches, call, *arguments)
+
+    async def _write(self, call: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writes, call, *arguments)
+
+
+def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), MAX_SLICE):
+        yield items[start : start + MAX_SLICE]

@@ -1,0 +1,158 @@
+"""What a View means to Qdrant's engine, and the payload fields that make it answerable from indexes.
+
+Every (field, value) of a point's metadata becomes one keyword in the field `t`, with its type: one index then answers
+equality and existence for any number of fields, whatever types they mix. Numbers go a second time into the integer
+field `n`, in an order-preserving form, for ranges. See docs/filters.md.
+"""
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import cast
+
+import qdrant_edge as engine
+
+from indexers.base import Metadata, Scalar, View
+from indexers.filter import And, Comparison, Filter, Or
+
+BORN, DIED, GROUPS, TOKENS, NUMBERS = "b", "d", "g", "t", "n"
+MAX_NUMERIC_FIELDS = 1000  # of a namespace; its file lists them. The encoding below has room for 2**20
+_PUBLIC = "*"  # stands for no groups; a group's own name has a "+" before it
+_LONGEST_TOKEN = 96  # characters; longer ones are kept as a hash
+_BROAD = 0.25  # above this share of points a positive match costs more than checking every point (measured)
+
+Condition = engine.FieldCondition | engine.HasIdCondition | engine.Filter
+Slots = Mapping[str, int]  # numeric field → its number, below 2**20
+
+
+def tokens(metadata: Metadata) -> list[str]:
+    """The keywords of a point's metadata: one for each field, and one for each of its values."""
+    found = []
+    for field, value in metadata.items():
+        found.append(_token(field))
+        found.extend(_token(field, v) for v in (value if isinstance(value, list) else [value]))
+    return found
+
+
+def numbers(metadata: Metadata, slots: Slots) -> list[int]:
+    """Each numeric field's value as two integers, one for each half of the float64."""
+    found: list[int] = []
+    for field, value in metadata.items():
+        if isinstance(value, float):
+            found.extend(_halves(slots[field], value))
+    return found
+
+
+def group_tokens(groups: tuple[str, ...]) -> list[str]:
+    return [f"+{group}" for group in groups] or [_PUBLIC]
+
+
+def alive(snapshot: int, *, has_later: bool, has_dead: bool) -> list[Condition]:
+    """What must not hold of a point alive at the snapshot. A condition that no stored point meets is left out: each
+    costs about 3 ms in a scan of 100,000 points."""
+    must_not: list[Condition] = []
+    if has_later:
+        must_not.append(engine.FieldCondition(BORN, range=engine.RangeFloat(gt=snapshot)))
+    if has_dead:
+        must_not.append(engine.FieldCondition(DIED, range=engine.RangeFloat(lte=snapshot)))
+    return must_not
+
+
+def compile_view(
+    view: View, slots: Slots, hidden: list[Condition], share: Callable[[engine.Filter], float]
+) -> engine.Filter | None:
+    """The engine's filter for a view. `hidden` is what must not hold; `share` estimates what part of all points a
+    filter lets through: a broad positive match is turned into a double negation, which the engine checks point by
+    point instead of collecting and sorting every match."""
+    wanted: list[Condition] = []
+    if view.groups is not None:
+        names = [_PUBLIC, *(f"+{group}" for group in sorted(view.groups))]
+        wanted.append(engine.FieldCondition(GROUPS, match=engine.MatchAny(names)))
+    if view.filter is not None:
+        wanted.append(_compile(view.filter, slots))
+    if not wanted:
+        return engine.Filter(must_not=list(hidden)) if hidden else None
+    positive = engine.Filter(must=list(wanted))
+    if share(positive) < _BROAD:
+        return engine.Filter(must=list(wanted), must_not=list(hidden))
+    return engine.Filter(must_not=[*hidden, *(engine.Filter(must_not=[one]) for one in wanted)])
+
+
+def _compile(parsed: Filter, slots: Slots) -> Condition:
+    match parsed:
+        case And(parts):
+            return engine.Filter(must=[_compile(part, slots) for part in parts])
+        case Or(parts):
+            return engine.Filter(should=[_compile(part, slots) for part in parts])
+        case Comparison(field, "$eq", value):
+            return _any_token(field, (cast("Scalar", value),))
+        case Comparison(field, "$ne", value):
+            return engine.Filter(must_not=[_any_token(field, (cast("Scalar", value),))])
+        case Comparison(field, "$in", values):
+            return _any_token(field, cast("tuple[Scalar, ...]", values))
+        case Comparison(field, "$nin", values):
+            return engine.Filter(must_not=[_any_token(field, cast("tuple[Scalar, ...]", values))])
+        case Comparison(field, "$exists", wanted):
+            exists = _match_any([_token(field)])
+            return exists if wanted else engine.Filter(must_not=[exists])
+        case Comparison(field, operator, limit):
+            return _compile_range(slots.get(field), operator, cast("float", limit))
+
+
+def _any_token(field: str, values: tuple[Scalar, ...]) -> Condition:
+    return _match_any([_token(field, value) for value in values]) if values else _nothing()
+
+
+def _match_any(keywords: list[str]) -> Condition:
+    return engine.FieldCondition(TOKENS, match=engine.MatchAny(keywords))
+
+
+def _nothing() -> Condition:
+    return engine.HasIdCondition(set())
+
+
+def _token(*field_and_value: Scalar) -> str:
+    """Distinct for each field, type and value: JSON of [field] or [field, value]."""
+    text = json.dumps(field_and_value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_TOKEN else "#" + blake2b(text.encode(), digest_size=32).hexdigest()
+
+
+# --- ranges --------------------------------------------------------------------------------------------------------
+#
+# The engine compares integers as float64, so a key has 53 bits: 20 for the field, 1 for the half, 32 for its value.
+
+
+def _halves(slot: int, value: float) -> tuple[int, int]:
+    """The keys of a number's upper and lower 32 bits, which order as the numbers do."""
+    (bits,) = struct.unpack(">Q", struct.pack(">d", value))
+    ordered = bits ^ (2**64 - 1 if bits >> 63 else 2**63)
+    return (2 * slot << 32) + (ordered >> 32), ((2 * slot + 1) << 32) + (ordered & 0xFFFFFFFF)
+
+
+def _compile_range(slot: int | None, operator: str, limit: float) -> Condition:
+    """x < v: the upper half is smaller, or it is the same and the lower half is smaller; the others likewise."""
+    if slot is None:
+        return _nothing()  # no number was ever stored under the field
+    upper, lower = _halves(slot, limit)
+    low, high = 2 * slot << 32, (2 * slot + 1) << 32  # where the field's upper and lower halves begin
+    same_upper = _between(upper, upper)
+    match operator:
+        case "$lt":
+            return _either(_between(low, upper - 1), same_upper, _between(high, lower - 1))
+        case "$lte":
+            return _either(_between(low, upper - 1), same_upper, _between(high, lower))
+        case "$gt":
+            return _either(_between(upper + 1, high - 1), same_upper, _between(lower + 1, high + 2**32 - 1))
+        case _:
+            return _either(_between(upper + 1, high - 1), same_upper, _between(lower, high + 2**32 - 1))
+
+
+def _between(first: int, last: int) -> Condition:
+    if first > last:
+        return _nothing()
+    return engine.FieldCondition(NUMBERS, range=engine.RangeFloat(gte=float(first), lte=float(last)))
+
+
+def _either(beyond: Condition, same_upper: Condition, lower: Condition) -> Condition:
+    return engine.Filter(should=[beyond, engine.Filter(must=[same_upper, lower])])

@@ -1,0 +1,83 @@
+"""A point as Qdrant's engine stores it, and back: its id, its two vectors, and a payload of seven short fields.
+
+Metadata lies twice: as tokens and numbers for the filters (edge_filter), and whole, as one JSON string, to be given
+back exactly. No field name of a user's ever becomes one of the engine's.
+"""
+
+import json
+from uuid import UUID, uuid5
+
+import numpy as np
+import qdrant_edge as engine
+
+from indexers.base import IndexUnavailableError, Point, StoredPoint
+from indexers.bm25 import Terms
+from indexers.edge_filter import BORN, DIED, GROUPS, NUMBERS, TOKENS, Slots, group_tokens, numbers, tokens
+
+ID, REST = "i", "m"
+DENSE, TEXT = "dense", "text"  # the two named vectors
+_IDENTITY = UUID("6a4e6f3c-3a52-5f0b-9d3f-0f7f5c1f6f10")
+
+
+def engine_id(point_id: str, born: int) -> UUID:
+    """The engine's id of one version of a point: it takes UUIDs only, and a version is stored beside the next one."""
+    return uuid5(_IDENTITY, f"{point_id}\0{born}")
+
+
+def sparse(terms: Terms) -> engine.SparseVector:
+    return engine.SparseVector(terms.ids.tolist(), terms.weights.tolist())
+
+
+def encode(point: Point, terms: engine.SparseVector | None, born: int, slots: Slots) -> engine.Point:
+    """A checked point (indexers.point) as the engine's. `slots` must know every numeric field of it."""
+    norm = float(np.linalg.norm(point.vector))
+    rest = {
+        "metadata": point.metadata,
+        "document": point.document_id,
+        "span": [point.start, point.end],
+        "norm": norm,  # under the cosine metric the engine keeps the direction only
+    }
+    payload: dict[str, object] = {
+        ID: point.id,
+        BORN: born,
+        GROUPS: group_tokens(point.groups),
+        REST: json.dumps({**rest, "groups": point.groups}, ensure_ascii=False, separators=(",", ":")),
+    }
+    if point.metadata:
+        payload[TOKENS] = tokens(point.metadata)
+        payload[NUMBERS] = numbers(point.metadata, slots)
+    vectors: dict[str, list[float] | list[list[float]] | engine.SparseVector] = {DENSE: point.vector.tolist()}
+    if terms is not None and terms.indices:
+        vectors[TEXT] = terms
+    return engine.Point(engine_id(point.id, born), vectors, payload)
+
+
+def decode(record: engine.Record) -> StoredPoint:
+    """A record with payload and vectors as what was stored; the text is not given back, only its terms are kept."""
+    payload = record.payload or {}
+    rest = json.loads(payload[REST])
+    point = Point(
+        id=payload[ID],
+        vector=_dense(record, rest["norm"]),
+        metadata=rest["metadata"],
+        document_id=rest["document"],
+        start=rest["span"][0],
+        end=rest["span"][1],
+        groups=tuple(rest["groups"]),
+    )
+    return StoredPoint(point, payload[BORN], payload.get(DIED))
+
+
+def stored_terms(record: engine.Record) -> engine.SparseVector | None:
+    """The BM25 terms of a record with vectors, as they were stored."""
+    terms = record.vector.get(TEXT) if isinstance(record.vector, dict) else None
+    return terms if isinstance(terms, engine.SparseVector) else None
+
+
+def _dense(record: engine.Record, norm: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    if not isinstance(record.vector, dict):
+        raise IndexUnavailableError(f"point {record.id!r} has lost its vector; run `refdesk repair`")
+    vector = np.array(record.vector[DENSE], np.float32)
+    stored = float(np.linalg.norm(vector))
+    is_scaled = stored > 0 and abs(norm - stored) > 1e-5 * stored
+    return np.asarray(vector * (norm / stored), np.float32) if is_scaled else vector
