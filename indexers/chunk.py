@@ -13,7 +13,7 @@ import numpy as np
 
 from indexers.base import Chunk, Document, Int32
 from indexers.pack import Packer, make_items
-from indexers.structure import WORD, Int8, Int64, Pages, Section, code_points, sections, strengths
+from indexers.structure import WORD, Bool, Int8, Int64, Pages, Section, code_points, sections, strengths, visible
 
 _ALGORITHM = "structure-1"  # another way of cutting gets another number, and documents are chunked anew
 _PIECE_CHARS = 2_000  # tokenizers is fastest on pieces of about this size
@@ -67,6 +67,7 @@ class _Outline:
 
     document: Document
     strengths: Int8
+    visible: Bool
     sections: list[Section]
     contexts: list[tuple[str, str]]
     pieces: list[int]  # where each begins, and the end
@@ -127,7 +128,7 @@ class Chunker:
         offsets: Int64 = np.concatenate(
             [piece.offsets + np.int64(start) for piece, start in zip(pieces, outline.pieces, strict=False)]
         )
-        items = make_items(outline.strengths, offsets, self._budget - self._budget // _CONTEXT_SHARE)
+        items = make_items(outline.strengths, outline.visible, offsets, self._budget - self._budget // _CONTEXT_SHARE)
         heads = np.searchsorted(items.starts[:-1], [section.start for section in found]).tolist()
         packer = Packer(
             items,
@@ -138,7 +139,7 @@ class Chunker:
         pages, chunks, until = Pages(outline.document.marks), list[Chunk](), 0
         for span in packer.spans():
             start, end = _trimmed(text, items.starts[span.first], items.starts[span.last])
-            if end <= until or start == end:  # white space, and what the chunk before has already
+            if end <= until:  # all that is new is white space
                 continue
             until = end
             context = contexts[outline.contexts[span.section][not span.at_heading]]
@@ -162,7 +163,8 @@ def _outline(document: Document) -> _Outline:
     text, found = document.text, sections(document.marks)
     codes = code_points(text)
     marked = strengths(text, codes, [section.start for section in found[1:]])
-    return _Outline(document, marked, found, [_context_lines(document, section) for section in found], _pieces(marked))
+    lines = [_context_lines(document, section) for section in found]
+    return _Outline(document, marked, visible(codes), found, lines, _pieces(marked))
 
 
 def _pieces(marked: Int8) -> list[int]:

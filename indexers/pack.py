@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from indexers.base import Int32
-from indexers.structure import LINE, PARAGRAPH, SENTENCE, TOKEN, WORD, Int8, Int64
+from indexers.structure import LINE, PARAGRAPH, SENTENCE, TOKEN, WORD, Bool, Int8, Int64
 
 # A token may stand for any number of characters (BERT reads a word of more than 100 as one [UNK]); a chunk holds at
 # most this many a token of its budget, so that a line of base64 does not become a chunk of a megabyte.
@@ -24,13 +23,15 @@ _FILLED = 2  # a chunk ends at the last good boundary past 1/2 of its budget
 class Items:
     """m items. `starts`, `tokens` and `costs` have m + 1 entries: first character, first token and cost before each.
 
-    `boundaries[s]` holds the items that begin something of strength s or more. A cost is in 1/64 tokens.
+    `boundaries[s]` holds the items that begin something of strength s or more; `visible` those that are not all white
+    space. A cost is in 1/64 tokens.
     """
 
     starts: list[int]
     tokens: list[int]
     costs: list[int]
     boundaries: tuple[list[int], ...]
+    visible: list[int]
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -46,8 +47,8 @@ class Span:
     at_heading: bool
 
 
-def make_items(strengths: Int8, offsets: Int32 | Int64, max_cost_tokens: int) -> Items:
-    """Items of a text by its strengths (n,) and its tokens' offsets (t, 2); none costs more than `max_cost_tokens`.
+def make_items(strengths: Int8, visible: Bool, offsets: Int64, max_cost_tokens: int) -> Items:
+    """Items of a text by what its characters (n,) and its tokens (t, 2) are; none costs more than `max_cost_tokens`.
 
     A boundary inside a token moves to where the token begins.
     """
@@ -73,6 +74,7 @@ def make_items(strengths: Int8, offsets: Int32 | Int64, max_cost_tokens: int) ->
         tokens=counts.tolist(),
         costs=[0, *costs.tolist()],
         boundaries=tuple(np.flatnonzero(kinds >= strength).tolist() for strength in range(PARAGRAPH + 1)),
+        visible=np.flatnonzero(np.add.reduceat(visible, starts)).tolist(),
     )
 
 
@@ -93,9 +95,9 @@ class Packer:
         self._overlap = overlap
 
     def spans(self) -> Iterator[Span]:
-        """Spans in order; every item is in one, and each reaches further than the one before."""
+        """Spans in order; every visible item is in one, and each begins and ends further on than the one before."""
         begin = done = 0
-        while done < len(self._items):
+        while (begin := self._visible_from(begin)) < len(self._items):
             section = self.section_of(begin)
             at_heading = self._heads[section] == begin
             budget = self._budget(section, at_heading) * CHARS_PER_TOKEN
@@ -103,10 +105,14 @@ class Packer:
             if reach <= done and begin < done:  # what is repeated leaves no room for the next item
                 begin = done
                 continue
-            span = Span(begin, self._end(begin, done, reach, budget), section, at_heading)
+            span = Span(begin, self._end(begin, max(begin, done), reach, budget), section, at_heading)
             yield span
             done = span.last
             begin = self._next_begin(span, budget)
+
+    def _visible_from(self, item: int) -> int:
+        i = bisect_left(self._items.visible, item)
+        return self._items.visible[i] if i < len(self._items.visible) else len(self._items)
 
     def section_of(self, item: int) -> int:
         return bisect_right(self._heads, item) - 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from indexers.base import Mark
 
+Bool = NDArray[np.bool_]
 Int8 = NDArray[np.int8]
 Int64 = NDArray[np.int64]
 UInt32 = NDArray[np.uint32]
@@ -34,8 +35,8 @@ _FULL_STOP = re.compile(
 )
 _LOOKBACK = 12  # longer than any abbreviation
 _ABBREVIATED = (
-    "mr mrs ms dr prof st gen col sgt gov sen rep vs cf e.g i.e viz ca al approx fig figs eq eqs ref refs no nos sec ch "
-    "art vol vols p pp ed eds inc ltd co corp jr sr dept est jan feb mar apr jun jul aug sep sept oct nov dec"
+    "mr mrs ms dr prof st gen col sgt gov sen rep vs cf e.g i.e viz ca al approx fig figs eq eqs ref refs no nos sec "
+    "ch art vol vols p pp ed eds inc ltd co corp jr sr dept est jan feb mar apr jun jul aug sep sept oct nov dec"
 )
 _ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 
@@ -54,6 +55,11 @@ def code_points(text: str) -> UInt32:
     return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
 
 
+def visible(codes: UInt32) -> Bool:
+    """For each character (n,) whether it is anything but white space."""
+    return ~_IS_SPACE[np.minimum(codes, 0x3001)]
+
+
 def strengths(text: str, codes: UInt32, headings: Sequence[int]) -> Int8:
     """For each character (n,) int8 how gladly the text is cut before it: NONE < TOKEN < WORD < … < PARAGRAPH.
 
@@ -61,8 +67,7 @@ def strengths(text: str, codes: UInt32, headings: Sequence[int]) -> Int8:
     visible character; each begins a paragraph.
     """
     found = np.full(len(codes), NONE, dtype=np.int8)
-    visible = ~_IS_SPACE[np.minimum(codes, 0x3001)]
-    edge = np.diff(visible.view(np.int8), prepend=0, append=0)
+    edge = np.diff(visible(codes).view(np.int8), prepend=0, append=0)
     starts, ends = np.flatnonzero(edge == 1), np.flatnonzero(edge == -1)
     if not len(starts):
         return found

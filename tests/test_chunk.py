@@ -3,6 +3,7 @@
 import hashlib
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +29,7 @@ class PieceTokenizer:
 
     fingerprint = "pieces"
 
-    def encode_batch(self, texts: list[str]) -> list[Tokens]:
+    def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
         return [self._encode(text) for text in texts]
 
     def _encode(self, text: str) -> Tokens:
