@@ -22,9 +22,7 @@ import openvino_genai
 from models.base import (
     Delta,
     GenerationOptions,
-    GenerationTimeoutError,
     GeneratorInfo,
-    InputTooLongError,
     Message,
     ModelUnavailableError,
     Prompt,
@@ -33,6 +31,7 @@ from models.base import (
 )
 from models.gguf import context_length_of
 from models.lane import choose_precision
+from models.saying import check_length, timeout_error
 from models.streaming import IncrementalDecoder, StopScanner
 
 GGUF_ARCHITECTURES = ("llama", "qwen2", "qwen3")  # what OpenVINO GenAI 2026.4 builds from a GGUF file: tried
@@ -110,7 +109,7 @@ class GenAiGenerator:
         self._check_open()
         deadline = asyncio.get_running_loop().time() + options.timeout_s
         input_ids = await asyncio.to_thread(self._encode_messages, prompt.messages)
-        self._check_length(len(input_ids), options.max_tokens)
+        check_length(self.info, len(input_ids), options.max_tokens)
         job = _Job(input_ids, options)
         future = self._submit(job)
         try:
@@ -121,10 +120,7 @@ class GenAiGenerator:
                 async with asyncio.timeout_at(deadline):
                     delta = await job.pieces.get()
         except TimeoutError as exc:
-            raise GenerationTimeoutError(
-                f"generator {self.info.name!r} did not finish in {options.timeout_s:g} s: "
-                "ask for a shorter answer, or raise generation_timeout_s"
-            ) from exc
+            raise timeout_error(self.info, options.timeout_s) from exc
         finally:
             job.cancelled.set()
             future.cancel()  # if it has not begun
@@ -143,13 +139,6 @@ class GenAiGenerator:
     def _check_open(self) -> None:
         if self._closing.is_set():
             raise ModelUnavailableError(f"generator {self.info.name!r} was closed")
-
-    def _check_length(self, prompt_tokens: int, max_tokens: int) -> None:
-        if prompt_tokens + max_tokens > self.info.context_length:
-            raise InputTooLongError(
-                f"{prompt_tokens} tokens of prompt and max_tokens={max_tokens} exceed the {self.info.context_length} "
-                f"that {self.info.name!r} takes: send less, or ask for a shorter answer"
-            )
 
     def _submit(self, job: "_Job") -> "Future[bool]":
         try:
