@@ -138,7 +138,7 @@ class Chunker:
         )
         pages, chunks, until = Pages(outline.document.marks), list[Chunk](), 0
         for span in packer.spans():
-            start, end = _trimmed(text, items.starts[span.first], items.starts[span.last])
+            start, end = _trimmed(text, int(items.starts[span.first]), int(items.starts[span.last]))
             if end <= until:  # all that is new is white space
                 continue
             until = end
