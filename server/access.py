@@ -1,0 +1,88 @@
+"""What a caller may reach: model ids and namespaces resolved against the key's claims.
+
+A namespace that the key may not see is refused in the very words in which a missing one is: nothing tells them apart.
+"""
+
+from collections.abc import Collection as Names
+from collections.abc import Sequence
+
+from server.base import NamespaceState, NotFoundError, Principal, StoredDocument, UnknownModelError
+from server.catalog import Catalog
+
+DEFAULT = "default"
+
+
+def may_reach(principal: Principal, collection: str, namespace: str) -> bool:
+    """Whether the key's claims hold this namespace."""
+    if principal.namespaces is None:
+        return True
+    return not {f"{collection}:{namespace}", f"{collection}:*"}.isdisjoint(principal.namespaces)
+
+
+def own_namespaces(principal: Principal, collection: str) -> tuple[str, ...]:
+    """The namespaces of a collection that the key names one by one."""
+    split = (pattern.partition(":") for pattern in principal.namespaces or ())
+    return tuple(name for of, _, name in split if of == collection and name != "*")
+
+
+def default_namespace(principal: Principal, collection: str) -> str:
+    """The namespace meant if none is said: the key's only one, else `default`."""
+    own = own_namespaces(principal, collection)
+    return own[0] if len(own) == 1 and not may_reach(principal, collection, DEFAULT) else DEFAULT
+
+
+def resolve(principal: Principal, collection: str, namespaces: Sequence[str] | None) -> tuple[str, ...]:
+    """The namespaces a request names, or the one it means. Raises NotFoundError if the key may not reach one."""
+    names = tuple(namespaces) if namespaces else (default_namespace(principal, collection),)
+    for name in names:
+        if not may_reach(principal, collection, name):
+            sees_collection = may_see_collection(principal, collection)
+            raise no_namespace(collection, name) if sees_collection else no_collection(collection)
+    return names
+
+
+def resolve_model(principal: Principal, model: str, collections: Names[str]) -> tuple[str, str]:
+    """The collection and namespace of a model id, `collection` or `collection:namespace`. Raises UnknownModelError."""
+    collection, _, name = model.partition(":")
+    namespace = name or default_namespace(principal, collection)
+    if collection not in collections or not may_reach(principal, collection, namespace):
+        raise UnknownModelError(f"no model {model!r}: GET /v1/models lists those that your key may use")
+    return collection, namespace
+
+
+def may_see_collection(principal: Principal, collection: str) -> bool:
+    """Whether the key reaches anything of a collection."""
+    if principal.namespaces is None:
+        return True
+    return any(pattern.partition(":")[0] == collection for pattern in principal.namespaces)
+
+
+def no_collection(collection: str) -> NotFoundError:
+    """The catalog's words for a missing collection; a test holds them to it."""
+    return NotFoundError(f"there is no collection {collection!r}: ingest into it, or create it")
+
+
+def no_namespace(collection: str, namespace: str) -> NotFoundError:
+    """The catalog's words for a missing namespace; a test holds them to it."""
+    return NotFoundError(f"collection {collection!r} has no namespace {namespace!r}: ingest into it first")
+
+
+def is_readable(document_groups: Sequence[str], groups: frozenset[str] | None) -> bool:
+    """Whether somebody in `groups` (None: an administrator) may read a document with this ACL (empty: everyone)."""
+    return groups is None or not document_groups or not groups.isdisjoint(document_groups)
+
+
+async def readable(catalog: Catalog, caller: Principal, document_id: str) -> tuple[NamespaceState, StoredDocument]:
+    """A document that the caller may read, and its namespace. Raises NotFoundError, GoneError."""
+    collection, namespace = await catalog.locate(document_id)
+    if may_reach(caller, collection, namespace):
+        state = await catalog.namespace(collection, namespace)
+        document = await catalog.document(state.id, document_id)
+        if is_readable(document.groups, caller.groups):
+            return state, document
+    raise no_document(document_id)
+
+
+def no_document(document_id: str) -> NotFoundError:
+    """The catalog's words for a missing document; a test holds them to it."""
+    return NotFoundError(f"there is no document {document_id!r}")

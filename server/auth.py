@@ -1,0 +1,143 @@
+"""Who asks: keys with roles, namespaces and groups, of which the catalog keeps hashes alone.
+
+A key is 256 random bits, so a plain sha256 of it cannot be searched for. What a look-up found is kept for CACHE_S.
+"""
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import cast, get_args
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.base import ForbiddenError, InvalidRequestError, Principal, Role, UnauthorizedError
+from server.catalog import Catalog
+from server.catalog_keys import StoredKey
+from server.limits import OPEN_PATHS
+
+CACHE_S = 5.0
+CACHE_KEYS = 10_000
+ROLES: tuple[Role, ...] = get_args(Role)
+EVERYONE = Principal("none", "anyone", frozenset(ROLES))
+LOCAL = Principal("local", "command line", frozenset(ROLES))
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a key may do. `namespaces` ("collection:namespace", "collection:*") None: all; `groups` None: all
+    documents, whatever their ACL. Raises InvalidRequestError."""
+
+    roles: tuple[Role, ...] = ("read",)
+    namespaces: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = ()
+
+    def __post_init__(self) -> None:
+        for role in self.roles:
+            if role not in ROLES:
+                raise InvalidRequestError(f"role {role!r} is not one of {', '.join(ROLES)}", "roles")
+        for pattern in self.namespaces or ():
+            if not all(pattern.partition(":")):
+                raise InvalidRequestError(
+                    f"namespace {pattern!r}: write collection:namespace or collection:*", "namespaces"
+                )
+
+
+ADMIN = Claims(roles=ROLES, namespaces=None, groups=None)
+
+
+class Keys:
+    """The keys of a data folder; a look-up's outcome, good or bad, is kept in memory for CACHE_S seconds."""
+
+    def __init__(self, catalog: Catalog, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._catalog, self._clock = catalog, clock
+        self._cached: dict[str, tuple[float, StoredKey | None]] = {}
+
+    async def add(self, name: str, claims: Claims, *, lifetime_s: float | None = None) -> tuple[StoredKey, str]:
+        """Make a key; returns it as stored and the secret, which is never seen again."""
+        secret = f"rd-{secrets.token_urlsafe(32)}"
+        now = time.time()
+        key = StoredKey(
+            id=f"key_{secrets.token_hex(6)}",
+            sha256=_sha256(secret),
+            name=name,
+            roles=frozenset(claims.roles),
+            namespaces=claims.namespaces,
+            groups=None if claims.groups is None else frozenset(claims.groups),
+            expires_at=None if lifetime_s is None else now + lifetime_s,
+            created_at=now,
+        )
+        await self._catalog.add_key(key)
+        return key, secret
+
+    async def list(self) -> list[StoredKey]:
+        """All keys ever made, oldest first."""
+        return await self._catalog.keys()
+
+    async def revoke(self, id_: str) -> None:
+        """End a key, here at once. Raises NotFoundError."""
+        await self._catalog.revoke_key(id_)
+        self._cached.clear()
+
+    async def first_admin(self) -> str | None:
+        """The secret of a new admin key if there has never been a key, else None."""
+        return None if await self.list() else (await self.add("admin", ADMIN))[1]
+
+    async def principal(self, secret: str) -> Principal:
+        """Whose key this is. Raises UnauthorizedError for an unknown, revoked or expired one."""
+        sha256 = _sha256(secret)
+        until, key = self._cached.get(sha256, (0.0, None))
+        if until <= self._clock():
+            key = await self._catalog.find_key(sha256)
+            if len(self._cached) >= CACHE_KEYS:
+                self._cached.clear()
+            self._cached[sha256] = (self._clock() + CACHE_S, key)
+        if key is None or key.revoked_at is not None or (key.expires_at or float("inf")) <= time.time():
+            raise UnauthorizedError("this key is unknown, revoked or expired: ask an administrator for one")
+        return Principal(key.id, key.name, key.roles, key.namespaces, key.groups)
+
+
+def _sha256(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class Authenticate:
+    """ASGI: finds out whose key a request carries, before a byte of its body is read.
+
+    `local_token` is the lock file's: who can read that file can read the data folder, so it is an admin's.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, *, required: bool, local_token: str | None) -> None:
+        self.app, self.keys, self.required, self.local_token = app, keys, required, local_token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            scope.setdefault("state", {})["principal"] = await self._principal(Headers(scope=scope))
+        await self.app(scope, receive, send)
+
+    async def _principal(self, headers: Headers) -> Principal:
+        if not self.required:
+            return EVERYONE
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        secret = bearer.strip() if scheme.lower() == "bearer" else headers.get("api-key", "")
+        if not secret:
+            raise UnauthorizedError("no key: send `Authorization: Bearer rd-…` (or `Api-Key: rd-…`)")
+        if self.local_token and hmac.compare_digest(secret.encode(), self.local_token.encode()):
+            return LOCAL
+        return await self.keys.principal(secret)
+
+
+def require(role: Role) -> Callable[[Request], Awaitable[Principal]]:
+    """A dependency: the caller, if the key has `role` (an admin has all). Raises ForbiddenError."""
+
+    async def caller(request: Request) -> Principal:
+        principal = cast(Principal, request.scope["state"]["principal"])
+        if role not in principal.roles and "admin" not in principal.roles:
+            raise ForbiddenError(f"this key may not {role}: it has {', '.join(sorted(principal.roles)) or 'no role'}")
+        return principal
+
+    return caller

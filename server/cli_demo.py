@@ -1,0 +1,67 @@
+"""`refdesk demo`: ingest a folder, ask three questions, show the answers with the words they rest on."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.rule import Rule
+from rich.text import Text
+
+from server.cli import run, settings_of
+from server.cli_view import err, out, show_answer, show_ingestion
+from server.client import DeskClient, Json, open_client
+from server.demo import QUESTIONS, make_documents
+
+FOLDER = Path("demo")
+
+
+def demo(
+    ctx: typer.Context,
+    path: Annotated[
+        Path | None, typer.Argument(help="Your own folder; default: refdesk's documentation.", exists=True)
+    ] = None,
+    ask: Annotated[list[str] | None, typer.Option(help="A question of your own; may be repeated.")] = None,
+) -> None:
+    """Try refdesk: ingest a folder, ask questions of it, see cited answers."""
+    settings = settings_of(ctx) if "data_dir" in ctx.obj else settings_of(ctx, data_dir=str(FOLDER))
+
+    async def work() -> None:
+        folder = path or settings.data_dir / "documents"
+        if path is None:
+            made = make_documents(folder)
+            err.print(Text(f"refdesk's own documentation, {len(made)} files: {', '.join(p.name for p in made)}", "dim"))
+        body: Json = {"path": str(folder.resolve()), "prune": True}
+        async with open_client(settings, "refdesk demo") as client:
+            await show_ingestion(client.events("/v1/local/ingest", body), folder.name)
+            for question in ask or (QUESTIONS if path is None else await _questions(client, settings.collection)):
+                out.print(Rule(Text(question, style="bold"), align="left", style="dim"))
+                body = {
+                    "model": settings.collection,
+                    "messages": [{"role": "user", "content": question}],
+                    "stream": True,
+                }
+                await show_answer(client, client.events("/v1/chat/completions", body))
+        out.print(Rule(style="dim"))
+        out.print("Ask your own:     ", Text(f'{_command(settings.data_dir)} ask "…"', style="bold"))
+        out.print("Start the server: ", Text(f"{_command(settings.data_dir)} serve", style="bold"))
+
+    run(work())
+
+
+async def _questions(client: DeskClient, collection: str) -> list[str]:
+    """Three questions about documents that nobody has told us anything of, by their titles."""
+    documents = (await client.call("GET", "/v1/documents", collection=collection, limit=1000))["data"]
+    titles = list(dict.fromkeys(document["title"] or document["uri"] for document in documents))
+    picked = [titles[i * (len(titles) - 1) // 2] for i in range(3)] if titles else []
+    return [f"What does {title} say?" for title in dict.fromkeys(picked)]
+
+
+def _command(data_dir: Path) -> str:
+    """How this very command line was started, on that data folder."""
+    started = Path(sys.argv[0])
+    program = [sys.executable, "-m", "server"] if started.name == "__main__.py" else [started.name]
+    here = Path.cwd()
+    shown = [str(Path(p).relative_to(here)) if Path(p).is_relative_to(here) else p for p in program]
+    return shlex.join([*shown, "--data-dir", str(data_dir)])

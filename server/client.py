@@ -1,0 +1,152 @@
+"""The HTTP API as the command line speaks it: to the server that holds the data folder, or to an app in this process.
+
+One client for both: a command that finds the folder free opens it and talks to its own app through `InProcess`.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import httpx2
+import orjson
+from starlette.types import ASGIApp, Message
+
+from server.app import create_app
+from server.build import build
+from server.lock import holder_of
+from server.settings import Settings
+
+Json = dict[str, Any]
+
+
+class ReplyError(Exception):
+    """The server refused; the message is its own."""
+
+
+class DeskClient:
+    """The routes that commands use. Raises ReplyError with the server's message."""
+
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self._http = http
+
+    async def call(self, method: str, path: str, body: object = None, **params: object) -> Json:
+        """One request, one JSON object."""
+        given = {name: str(value) for name, value in params.items() if value is not None}
+        response = await self._http.request(method, path, json=body, params=given)
+        return _checked(response.status_code, response.content)
+
+    async def events(self, path: str, body: object) -> AsyncIterator[Json]:
+        """The server-sent events of a POST, until `[DONE]` or the end."""
+        async with self._http.stream("POST", path, json=body) as response:
+            if response.status_code >= 400:
+                _checked(response.status_code, await response.aread())
+            async for line in response.aiter_lines():
+                if line.startswith("data: {"):
+                    yield _checked(200, line[len("data: ") :].encode())
+
+
+def _checked(status: int, content: bytes) -> Json:
+    try:
+        reply = cast(Json, orjson.loads(content))
+    except orjson.JSONDecodeError:
+        raise ReplyError(f"the server answered {status} with something that is not refdesk's") from None
+    if "error" in reply:
+        raise ReplyError(reply["error"]["message"])
+    return reply
+
+
+@asynccontextmanager
+async def open_client(settings: Settings, command: str) -> AsyncIterator[DeskClient]:
+    """A client of whoever holds the data folder: a running server, else this process for as long as it lasts.
+
+    Raises DataFolderHeldError if the holder has no server to talk to.
+    """
+    holder = holder_of(settings.data_dir)
+    if holder is not None and holder.url and holder.token:
+        async with _http(holder.url, holder.token, httpx2.AsyncHTTPTransport()) as http:
+            yield DeskClient(http)
+        return
+    desk = await build(settings, command=command)
+    try:
+        token = secrets.token_urlsafe(32)
+        async with _http("http://refdesk", token, InProcess(create_app(desk, local_token=token))) as http:
+            yield DeskClient(http)
+    finally:
+        await desk.close()
+
+
+def _http(url: str, token: str, transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        base_url=url,
+        headers={"Authorization": f"Bearer {token}"},
+        transport=transport,
+        timeout=httpx2.Timeout(10.0, read=None),
+        trust_env=False,  # a proxy of the environment is not for this machine's own server
+    )
+
+
+class InProcess(httpx2.AsyncBaseTransport):
+    """Requests to an ASGI app in this process, their replies streamed (httpx2's own transport gathers them whole)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        exchange = _Exchange(await request.aread())
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": request.method,
+            "headers": [(name.lower(), value) for name, value in request.headers.raw],
+            "scheme": request.url.scheme,
+            "path": request.url.path,
+            "raw_path": request.url.raw_path.split(b"?")[0],
+            "query_string": request.url.query,
+            "server": (request.url.host, request.url.port),
+            "client": ("127.0.0.1", os.getpid()),
+            "root_path": "",
+        }
+        exchange.task = asyncio.create_task(self._run(scope, exchange))
+        start = await exchange.messages.get()
+        if start["type"] != "http.response.start":
+            await exchange.task  # raises what the app raised
+        return httpx2.Response(start["status"], headers=start["headers"], stream=exchange)
+
+    async def _run(self, scope: Mapping[str, object], exchange: "_Exchange") -> None:
+        try:
+            await self._app(dict(scope), exchange.receive, exchange.send)
+        finally:
+            exchange.messages.put_nowait({"type": "end"})
+
+
+class _Exchange(httpx2.AsyncByteStream):
+    """One request's messages; as a stream, the reply's body."""
+
+    def __init__(self, body: bytes) -> None:
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        self.task: asyncio.Task[None] | None = None
+        self._body: bytes | None = body
+        self._left = asyncio.Event()
+
+    async def receive(self) -> Message:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.messages.put_nowait(message)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (message := await self.messages.get())["type"] != "end":
+            yield message.get("body", b"")
+
+    async def aclose(self) -> None:
+        self._left.set()
+        if self.task is not None:
+            await asyncio.wait({self.task})

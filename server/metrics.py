@@ -1,0 +1,125 @@
+"""What the service counts and times, for Prometheus: a registry an app, no label that holds a tenant, text or key."""
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import cast
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.base import Answer, SearchResult
+from server.telemetry import Trace
+
+FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds
+
+
+class Metrics:
+    """Every metric of one app."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        self.requests = Counter(
+            "refdesk_requests_total", "Requests answered.", ["method", "route", "status"], registry=r
+        )
+        self.latency = Histogram(
+            "refdesk_request_seconds", "Wall time of a request.", ["route"], registry=r, buckets=FAST
+        )
+        self.stages = Histogram(
+            "refdesk_stage_seconds", "Time of one stage of a request.", ["stage"], registry=r, buckets=FAST
+        )
+        self.own = Histogram(
+            "refdesk_own_seconds", "A request's time outside engines and models.", ["route"], registry=r, buckets=FAST
+        )
+        self.inside = Gauge("refdesk_requests_in_flight", "Requests being worked on.", registry=r)
+        self.errors = Counter("refdesk_errors_total", "Errors by class.", ["class"], registry=r)
+        self.cache = Counter(
+            "refdesk_cache_total", "Look-ups by cache level and outcome.", ["level", "outcome"], registry=r
+        )
+        self.tokens = Counter("refdesk_tokens_total", "Tokens by kind.", ["kind"], registry=r)
+        self.answers = Counter("refdesk_answers_total", "Answers by outcome.", ["outcome"], registry=r)
+        self.sentences = Counter(
+            "refdesk_sentences_total", "Sentences answered, by support.", ["supported"], registry=r
+        )
+        self.degraded = Counter("refdesk_degraded_total", "Replies with a part missing.", registry=r)
+        self.documents = Counter("refdesk_documents_total", "Documents ingested, by outcome.", ["outcome"], registry=r)
+
+    def count_error(self, error: Exception) -> None:
+        self.errors.labels(type(error).__name__).inc()
+
+    def count_search(self, result: SearchResult) -> None:
+        self.cache.labels("l1", "hit" if result.cached else "miss").inc()
+        self.tokens.labels("query").inc(result.query_tokens)
+        if result.degraded:
+            self.degraded.inc()
+
+    def count_answer(self, answer: Answer) -> None:
+        self.count_search(answer.search)
+        self.answers.labels("refused" if answer.refused else "answered").inc()
+        self.tokens.labels("prompt").inc(answer.usage.prompt_tokens)
+        self.tokens.labels("completion").inc(answer.usage.completion_tokens)
+        for sentence in answer.sentences:
+            self.sentences.labels("yes" if sentence.supported else "no").inc()
+
+    def count_documents(self, outcomes: Mapping[str, int]) -> None:
+        for outcome, count in outcomes.items():
+            self.documents.labels(outcome).inc(count)
+
+    def expose(self) -> bytes:
+        """The text format that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+
+class Observe:
+    """ASGI, outermost: gives a request its trace and id, puts `Server-Timing` on the reply, and counts it all."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        trace = Trace()
+        scope.setdefault("state", {})["trace"] = trace
+        own, status = 0.0, 499  # what a client that leaves before a reply is counted as
+
+        async def timed(message: Message) -> None:
+            nonlocal own, status
+            if message["type"] == "http.response.start":
+                status, timings = message["status"], trace.timings_ms()
+                own = timings["own"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"server-timing", server_timing(timings)),
+                    (b"x-request-id", f"req_{secrets.token_hex(8)}".encode()),
+                ]
+            await send(message)
+
+        self.metrics.inside.inc()
+        try:
+            await self.app(scope, receive, timed)
+        finally:
+            self.metrics.inside.dec()
+            self._count(scope, status, own, trace)
+
+    def _count(self, scope: Scope, status: int, own: float, trace: Trace) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        self.metrics.requests.labels(scope["method"], route, str(status)).inc()
+        self.metrics.latency.labels(route).observe(time.perf_counter() - trace.started)
+        if trace.spans:
+            self.metrics.own.labels(route).observe(own / 1e3)
+        for stage, start, end, _ in trace.spans:
+            self.metrics.stages.labels(stage).observe(end - start)
+
+
+def server_timing(timings_ms: Mapping[str, float]) -> bytes:
+    """The Server-Timing header: `own` (outside engines and models) and `total` first, then the stages."""
+    first = ("total", "own")
+    ordered = [*((k, timings_ms[k]) for k in first), *((k, v) for k, v in timings_ms.items() if k not in first)]
+    return ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in ordered).encode()
+
+
+def trace_of(scope: Scope) -> Trace:
+    """The trace that `Observe` gave this request."""
+    return cast(Trace, scope["state"]["trace"])

@@ -1,0 +1,127 @@
+"""For the people who run the desk: status, and ingestion from a path for commands on this very machine."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
+from starlette.responses import Response
+
+import server
+from indexers.read import sources
+from server.access import resolve
+from server.auth import LOCAL
+from server.base import ForbiddenError
+from server.build import Desk
+from server.ingest import Receipt, Tally, Target
+from server.repair import repair
+from server.routes import Admin, Face, error_line, face_of, json_response, new_router
+from server.routes.documents import count_receipt
+from server.schemas.documents import MetadataBody, progress_reply, receipt_reply
+from server.stream import EventStream, Feed, event_line
+
+router = new_router()
+PROGRESS_S = 0.1  # between two reports of an ingestion
+
+
+class IngestBody(BaseModel):
+    """A file or folder on this machine, and where its documents go."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+    collection: str | None = None
+    namespace: str | None = None
+    groups: list[str] = []
+    metadata: MetadataBody = {}
+    prune: bool = False
+
+
+@router.post("/v1/local/ingest")
+async def ingest(body: IngestBody, request: Request, caller: Admin) -> Response:
+    """Ingest a path that this process can read, as server-sent events: progress, then the receipt.
+
+    Only for the lock file's token: who can read the data folder may name paths, a key's holder elsewhere may not.
+    """
+    if caller is not LOCAL:
+        raise ForbiddenError("only a command on the server's own machine may name paths: upload the files instead")
+    face = face_of(request)
+    collection = body.collection or face.desk.settings.collection
+    (namespace,) = resolve(caller, collection, [body.namespace] if body.namespace else None)
+    target = Target(collection, namespace, tuple(sorted(set(body.groups))), body.metadata, body.prune)
+    feed = await Feed(_ingest(face, Path(body.path), target), request.receive).opened()
+    return EventStream(feed, error_line(face))
+
+
+async def _ingest(face: Face, path: Path, target: Target) -> AsyncGenerator[bytes, None]:
+    found = await asyncio.to_thread(lambda: list(sources(path)))
+    latest = Tally(sources=len(found))
+
+    def note(tally: Tally) -> None:
+        nonlocal latest
+        latest = tally
+
+    task: asyncio.Task[Receipt] = asyncio.create_task(face.desk.pipeline.ingest(found, target, note))
+    try:
+        while not task.done():
+            yield event_line(progress_reply(latest))
+            await asyncio.wait({task}, timeout=PROGRESS_S)
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+    receipt = task.result()
+    count_receipt(face.metrics, receipt)
+    yield event_line(receipt_reply(receipt))
+
+
+@router.post("/v1/repair")
+async def repair_desk(request: Request, _: Admin) -> Response:
+    """Make index and catalog agree again; what was found, and set right, by kind."""
+    desk = face_of(request).desk
+    report = await repair(desk.catalog, desk.index, desk.writer)
+    return json_response({"object": "repair", "found": asdict(report)})
+
+
+@router.get("/v1/status")
+async def status(request: Request, _: Admin) -> Response:
+    """What the desk holds: documents and chunks a namespace, models, bytes on disk."""
+    desk = face_of(request).desk
+    models = desk.pipeline.models
+    embedder = models.embedder.info
+    names = {
+        "embedder": embedder.name,
+        "precision": embedder.precision,
+        "reranker": models.reranking.reranker.info.name if models.reranking else None,
+        "generator": models.generator.info.name,
+    }
+    return json_response(
+        {
+            "object": "status",
+            "version": server.__version__,
+            "models": names,
+            "collections": await _collections(desk),
+            "size_bytes": await asyncio.to_thread(_sizes, desk.settings.data_dir),
+        }
+    )
+
+
+async def _collections(desk: Desk) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for collection in await desk.catalog.collections():
+        namespaces = []
+        for state in await desk.catalog.namespaces(collection.spec.name):
+            documents, chunks = await desk.catalog.statistics(state.id)
+            name = state.namespace.name
+            namespaces.append({"name": name, "commit": state.commit, "documents": documents, "chunks": chunks})
+        found.append({"name": collection.spec.name, "embedder": collection.embedder, "namespaces": namespaces})
+    return found
+
+
+def _sizes(data_dir: Path) -> dict[str, int]:
+    """Bytes on disk of what lies in the data folder, by its first level."""
+    return {
+        entry.name: sum(f.stat().st_size for f in ([entry] if entry.is_file() else entry.rglob("*")) if f.is_file())
+        for entry in sorted(data_dir.iterdir())
+    }

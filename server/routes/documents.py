@@ -1,0 +1,121 @@
+"""Documents: upload, list, read, delete, text by span; POST /v1/citations/verify."""
+
+from typing import Annotated
+
+from fastapi import Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from indexers.sources import Upload
+from server.access import is_readable, readable, resolve
+from server.check import Claim, read_span, verify
+from server.ingest import Receipt, Target
+from server.metrics import Metrics
+from server.routes import Reader, Writer, face_of, json_response, new_router
+from server.schemas.documents import (
+    VerifyBody,
+    document_reply,
+    groups_field,
+    metadata_field,
+    receipt_reply,
+    text_field,
+    uploads,
+    uri_of,
+)
+
+router = new_router()
+MAX_FILES = 256  # of one upload
+
+
+@router.post("/v1/documents")
+async def upload(request: Request, caller: Writer) -> Response:
+    """Ingest the files of a multipart form; returns when they can be searched. All unreadable: 422."""
+    face = face_of(request)
+    async with request.form(max_files=MAX_FILES, max_fields=64) as form:
+        files = uploads(form)
+        collection = text_field(form, "collection") or face.desk.settings.collection
+        name = text_field(form, "namespace")
+        (namespace,) = resolve(caller, collection, [name] if name else None)
+        target = Target(collection, namespace, groups_field(form), metadata_field(form))
+        receipt = await face.desk.pipeline.ingest([Upload(uri_of(f), f.file, f.content_type) for f in files], target)
+    count_receipt(face.metrics, receipt)
+    if receipt.tally.failures and not any(_outcomes(receipt).values()):
+        raise receipt.tally.failures[0]
+    return json_response(receipt_reply(receipt), 201)
+
+
+def count_receipt(metrics: Metrics, receipt: Receipt) -> None:
+    """Put an ingestion into the metrics."""
+    metrics.count_documents({**_outcomes(receipt), "failed": len(receipt.tally.failures)})
+    metrics.tokens.labels("ingested").inc(receipt.tally.tokens)
+
+
+def _outcomes(receipt: Receipt) -> dict[str, int]:
+    tally = receipt.tally
+    return {
+        "added": tally.added,
+        "replaced": tally.replaced,
+        "patched": tally.patched,
+        "unchanged": tally.unchanged,
+    }
+
+
+@router.get("/v1/documents")
+async def list_documents(
+    request: Request,
+    caller: Reader,
+    collection: str | None = None,
+    namespace: str | None = None,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """A page of a namespace's documents by uri; `next` is the `after` of the next page."""
+    desk = face_of(request).desk
+    collection = collection or desk.settings.collection
+    (namespace,) = resolve(caller, collection, [namespace] if namespace else None)
+    state = (await desk.catalog.snapshot(collection, [namespace]))[namespace]
+    page, cursor = await desk.catalog.documents(state.id, after, limit)
+    data = [document_reply(d, collection, namespace, caller) for d in page if is_readable(d.groups, caller.groups)]
+    return json_response({"object": "list", "data": data, "has_more": cursor is not None, "next": cursor})
+
+
+@router.get("/v1/documents/{document_id}")
+async def get_document(document_id: str, request: Request, caller: Reader) -> Response:
+    """One document."""
+    state, document = await readable(face_of(request).desk.catalog, caller, document_id)
+    collection = state.namespace.collection.name
+    return json_response(document_reply(document, collection, state.namespace.name, caller))
+
+
+@router.delete("/v1/documents/{document_id}")
+async def delete_document(document_id: str, request: Request, caller: Writer) -> Response:
+    """Delete every version of a document, for good."""
+    desk = face_of(request).desk
+    state, _ = await readable(desk.catalog, caller, document_id)
+    commit = await desk.pipeline.delete(state.namespace.collection.name, state.namespace.name, [document_id])
+    return json_response({"object": "document.deleted", "id": document_id, "deleted": True, "commit": commit})
+
+
+@router.get("/v1/documents/{document_id}/text")
+async def get_text(
+    document_id: str,
+    request: Request,
+    caller: Reader,
+    version: str | None = None,
+    start: Annotated[int, Query(ge=0)] = 0,
+    end: Annotated[int | None, Query(ge=0)] = None,
+) -> Response:
+    """The exact words of a span, in the version cited or the present one."""
+    catalog = face_of(request).desk.catalog
+    span = await read_span(catalog, caller, document_id, version=version, start=start, end=end)
+    pages = [m.level for m in await catalog.marks(document_id, span.version) if m.kind == "page" and m.start <= start]
+    place = {"version": span.version, "start": span.start, "end": span.end, "page": pages[-1] if pages else None}
+    return json_response({"object": "document.text", "document_id": document_id, **place, "text": span.text})
+
+
+@router.post("/v1/citations/verify")
+async def verify_citation(body: VerifyBody, request: Request, caller: Reader) -> Response:
+    """Whether a citation's words still stand where it says: verified, mismatch, gone or not_found."""
+    claim = Claim(**body.model_dump())
+    verdict = await verify(face_of(request).desk.catalog, caller, claim)
+    return json_response({"object": "citation.verification", "status": verdict.status, "detail": verdict.detail})

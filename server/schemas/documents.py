@@ -1,0 +1,137 @@
+"""Documents and citations over the wire: what an upload says of itself, and documents, receipts and verdicts out."""
+
+import unicodedata
+from collections.abc import Sequence
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, TypeAdapter, ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from indexers.base import Metadata, UnreadableError
+from server.base import InvalidRequestError, Principal, StoredDocument
+from server.ingest import Receipt, Tally
+
+MAX_URI_CHARS = 1024
+FIELDS = {"collection", "namespace", "groups", "metadata"}
+MetadataBody = dict[str, StrictStr | StrictBool | float | list[StrictStr]]
+_METADATA = TypeAdapter(MetadataBody)
+
+
+class VerifyBody(BaseModel):
+    """A citation as an answer gave it; of its other fields nothing is needed. `quote` or `quote_sha256`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    document_id: str
+    version: str
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+    quote: str | None = None
+    quote_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+
+
+def uploads(form: FormData) -> list[UploadFile]:
+    """The files of an upload, whatever their field is called. Raises InvalidRequestError."""
+    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    if not files:
+        raise InvalidRequestError("no file: send multipart/form-data with one or more files", "file")
+    unknown = {name for name, value in form.multi_items() if isinstance(value, str)} - FIELDS
+    if unknown:
+        raise InvalidRequestError(
+            f"unknown field {min(unknown)!r}: there are {', '.join(sorted(FIELDS))}", min(unknown)
+        )
+    return files
+
+
+def text_field(form: FormData, name: str) -> str | None:
+    """A form field's text; None if it is missing or empty."""
+    value = form.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def groups_field(form: FormData) -> tuple[str, ...]:
+    """The groups that may read the upload: the field repeated, or one with commas."""
+    given = [value for value in form.getlist("groups") if isinstance(value, str)]
+    return tuple(sorted({group.strip() for value in given for group in value.split(",")} - {""}))
+
+
+def metadata_field(form: FormData) -> Metadata:
+    """The upload's metadata: a JSON object of strings, numbers, booleans and lists of strings."""
+    try:
+        return _METADATA.validate_json(text_field(form, "metadata") or "{}")
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        field = f" at {first['loc'][0]!r}" if first["loc"] else ""
+        raise InvalidRequestError(
+            f"metadata{field}: {first['msg']}; send a JSON object of strings, numbers, booleans and lists of strings",
+            "metadata",
+        ) from exc
+
+
+def uri_of(file: UploadFile) -> str:
+    """The uri that a file goes by: its name, a relative path allowed. Raises InvalidRequestError."""
+    name = unicodedata.normalize("NFC", (file.filename or "").replace("\\", "/"))
+    parts = [part for part in name.split("/") if part not in {"", "."}]
+    if not parts or ".." in parts or len(name) > MAX_URI_CHARS or not name.isprintable():
+        raise InvalidRequestError(f"{name!r:.100} is no usable file name: give a printable relative one", "file")
+    return "/".join(parts)
+
+
+# --- out -----------------------------------------------------------------------------------------------------------
+
+
+def document_reply(document: StoredDocument, collection: str, namespace: str, caller: Principal) -> dict[str, object]:
+    """A document; its groups only for those who may write."""
+    reply: dict[str, object] = {
+        "object": "document",
+        "id": document.id,
+        "collection": collection,
+        "namespace": namespace,
+        "uri": document.uri,
+        "title": document.title,
+        "media_type": document.media_type,
+        "version": document.version,
+        "source_sha256": document.source_sha256,
+        "metadata": dict(document.metadata),
+        "size_chars": document.size_chars,
+        "total_chunks": document.total_chunks,
+        "commit": document.born,
+        "created_at": document.created_at,
+        "updated_at": document.updated_at,
+    }
+    if not caller.roles.isdisjoint({"write", "admin"}):
+        reply["groups"] = document.groups
+    return reply
+
+
+def receipt_reply(receipt: Receipt) -> bytes:
+    """What an upload did."""
+    tally = receipt.tally
+    return orjson.dumps(
+        {
+            "object": "receipt",
+            "added": tally.added,
+            "replaced": tally.replaced,
+            "patched": tally.patched,
+            "unchanged": tally.unchanged,
+            "pruned": tally.pruned,
+            "chunks": tally.chunks,
+            "tokens": tally.tokens,
+            "bytes": tally.bytes,
+            "failed": failures_reply(tally.failures),
+            "document_ids": receipt.document_ids,
+            "commit": receipt.commit,
+            "seconds": receipt.seconds,
+        }
+    )
+
+
+def progress_reply(tally: Tally) -> bytes:
+    """Where an ingestion stands; `sources` null while their number is not known."""
+    names = ("sources", "read", "bytes", "added", "replaced", "unchanged", "chunks")
+    counts = {name: getattr(tally, name) for name in names}
+    return orjson.dumps({"object": "progress", **counts, "failed": len(tally.failures)})
+
+
+def failures_reply(failures: Sequence[UnreadableError]) -> list[dict[str, str]]:
+    return [{"uri": f.source, "reason": f.reason, "detail": f.detail} for f in failures]
