@@ -9,7 +9,7 @@ ModelError
 └── GenerationTimeoutError  the deadline passed before the answer was whole
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -63,7 +63,13 @@ class Tokens:
 class Tokenizer(Protocol):
     """Cuts text into a model's tokens. Thread-safe, never truncates, adds no special tokens."""
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Every id is below it."""
+        ...
 
     def encode_batch(self, texts: Sequence[str]) -> list[Tokens]: ...
 
@@ -110,8 +116,11 @@ class QueryEmbedding:
 
 
 class Embedder(Protocol):
-    info: EmbedderInfo
-    tokenizer: Tokenizer
+    @property
+    def info(self) -> EmbedderInfo: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
 
     async def embed_passages(self, passages: Sequence[Passage]) -> list[PassageEmbedding]:
         """Embed any number of passages, batched by length inside. Raises InputTooLongError rather than truncate."""
@@ -140,7 +149,8 @@ class Candidate:
 
 
 class Reranker(Protocol):
-    info: RerankerInfo
+    @property
+    def info(self) -> RerankerInfo: ...
 
     async def rerank(self, query: str, embedding: QueryEmbedding | None, candidates: Sequence[Candidate]) -> Float32:
         """Relevance of each candidate, (n,) float32, higher is better, comparable within one call."""
@@ -199,7 +209,8 @@ class GeneratorInfo:
 
 
 class Generator(Protocol):
-    info: GeneratorInfo
+    @property
+    def info(self) -> GeneratorInfo: ...
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text by the generator's own tokenizer."""
@@ -209,8 +220,8 @@ class Generator(Protocol):
         """Tokens of the whole prompt, chat template included."""
         ...
 
-    def generate(self, prompt: Prompt, options: GenerationOptions) -> AsyncIterator[Delta]:
-        """Stream an answer. Closing the iterator stops the generation. A stop string is never part of what is sent.
+    def generate(self, prompt: Prompt, options: GenerationOptions) -> AsyncGenerator[Delta, None]:
+        """Stream an answer. Closing the generator (`aclose`) stops it. A stop string is never part of what is sent.
 
         Raises InputTooLongError if prompt and max_tokens exceed the context; GenerationTimeoutError at the deadline.
         """

@@ -33,6 +33,7 @@ class WordTokenizer:
     """
 
     fingerprint = "words-1"
+    vocabulary_size = 2**31
 
     def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
         """Ids and code point offsets of each text."""

@@ -57,6 +57,7 @@ class CheckpointTokenizer:
         if lower_case:
             steps = [tokenizers.normalizers.Lowercase(), self._tokenizer.normalizer]
             self._tokenizer.normalizer = tokenizers.normalizers.Sequence([step for step in steps if step is not None])
+        self.vocabulary_size = int(self._tokenizer.get_vocab_size())
         self.fingerprint = hashlib.sha256(data + (b"lower" if lower_case else b"")).hexdigest()
 
     def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
