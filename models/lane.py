@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -69,19 +69,26 @@ class Lane:
         """Run one job in a thread of this lane. Raises ModelUnavailableError once the lane is closed."""
         return await self._submit(job)
 
-    async def map(self, job: Callable[[Infer, S], T], items: Iterable[S]) -> AsyncIterator[T]:
-        """The results in order. Few jobs of one call are under way at once, so that calls take turns."""
-        pending: deque[asyncio.Future[T]] = deque()
+    async def run_batches(
+        self, job: Callable[[Infer, list[S]], Sequence[T]], items: Sequence[S], batches: Sequence[Sequence[int]]
+    ) -> list[T]:
+        """One job a batch, `batches` being indices into `items` that cover them all; the results in the items' order.
+
+        Few jobs of one call are under way at once, so that calls take turns and a cancelled call leaves no work.
+        """
+        pending: deque[tuple[Sequence[int], asyncio.Future[Sequence[T]]]] = deque()
+        results: dict[int, T] = {}
         try:
-            for item in items:
-                pending.append(self._submit(partial(_applied, job, item)))
+            for batch in batches:
+                pending.append((batch, self._submit(partial(_applied, job, [items[i] for i in batch]))))
                 if len(pending) > self.width:
-                    yield await pending.popleft()
+                    await _take(pending, results)
             while pending:
-                yield await pending.popleft()
+                await _take(pending, results)
         finally:
-            for future in pending:
+            for _, future in pending:
                 future.cancel()
+        return [results[i] for i in range(len(items))]
 
     async def close(self) -> None:
         """Refuse new jobs, and wait for those that run."""
@@ -108,6 +115,13 @@ class Lane:
                 return job(lambda *inputs: _infer(request, inputs))
         finally:
             self._requests.put(request)
+
+
+async def _take(pending: deque[tuple[Sequence[int], asyncio.Future[Sequence[T]]]], results: dict[int, T]) -> None:
+    """Wait for the oldest batch, keeping it among the pending ones meanwhile, so that a cancellation reaches it."""
+    batch, future = pending[0]
+    results.update(zip(batch, await future, strict=True))
+    pending.popleft()
 
 
 def _applied(job: Callable[[Infer, S], T], item: S, infer: Infer) -> T:

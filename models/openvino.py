@@ -84,23 +84,14 @@ class OpenVinoEmbedder:
     async def embed_passages(self, passages: Sequence[Passage]) -> list[PassageEmbedding]:
         """Embed in length-sorted batches of at most `batch_tokens`. Raises InputTooLongError, ModelUnavailableError."""
         sequences = await self._bulk.run(lambda _: self._passage_ids(passages))
-        embeddings: dict[int, PassageEmbedding] = {}
         batches = plan_batches([len(ids) for ids in sequences], self._batch_tokens)
-        groups = ([sequences[i] for i in batch] for batch in batches)
-        results = self._bulk.map(self._embed_batch, groups)
-        for batch in batches:
-            embeddings.update(zip(batch, await anext(results), strict=True))
-        return [embeddings[i] for i in range(len(passages))]
+        return await self._bulk.run_batches(self._embed_batch, sequences, batches)
 
     async def embed_queries(self, texts: Sequence[str]) -> list[QueryEmbedding]:
         """Embed questions, in the queries' own lane; one over the limit is cut to its first tokens."""
         sequences = await self._queries.run(lambda _: self._query_ids(texts))
-        embeddings: dict[int, QueryEmbedding] = {}
         batches = plan_batches([len(ids) for ids in sequences], self._batch_tokens)
-        results = self._queries.map(self._embed_questions, ([sequences[i] for i in batch] for batch in batches))
-        for batch in batches:
-            embeddings.update(zip(batch, await anext(results), strict=True))
-        return [embeddings[i] for i in range(len(texts))]
+        return await self._queries.run_batches(self._embed_questions, sequences, batches)
 
     async def close(self) -> None:
         """Wait for the work under way; later calls raise ModelUnavailableError."""
@@ -187,12 +178,8 @@ class OpenVinoCrossEncoder:
         A pair over the limit is cut at the passage's end. `embedding` is not read.
         """
         pairs = await self._lane.run(lambda _: self._pairs(query, candidates))
-        scores = np.zeros(len(candidates), np.float32)
         batches = plan_batches([len(ids) for ids, _ in pairs], self._batch_tokens)
-        results = self._lane.map(self._score, ([pairs[i] for i in batch] for batch in batches))
-        for batch in batches:
-            scores[batch] = await anext(results)
-        return scores
+        return np.array(await self._lane.run_batches(self._score, pairs, batches), np.float32)
 
     async def close(self) -> None:
         await self._lane.close()
@@ -210,11 +197,12 @@ class OpenVinoCrossEncoder:
             pairs.append((np.concatenate([np.asarray(part, np.int32) for part in parts]), types))
         return pairs
 
-    def _score(self, infer: Infer, pairs: Sequence[tuple[Int32, Int32]]) -> Float32:
+    def _score(self, infer: Infer, pairs: Sequence[tuple[Int32, Int32]]) -> list[float]:
         ids, lengths = pad([ids for ids, _ in pairs], self._config.pad_token_id)
         types, _ = pad([types for _, types in pairs], 0)
         (logits,) = infer(ids, types, lengths)
-        return logits[:, 0].copy() if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+        scores: list[float] = (logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]).tolist()
+        return scores
 
 
 def _normalised(rows: Float32) -> Float32:
