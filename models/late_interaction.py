@@ -31,14 +31,13 @@ class LateInteractionReranker:
             raise ModelUnavailableError("The late-interaction reranker was closed; make a new one.")
         if embedding is None or embedding.token_vectors is None:
             raise ModelUnavailableError("The question has no token vectors: late interaction needs its embedding.")
-        bits = [candidate.token_bits for candidate in candidates]
-        known = [one for one in bits if one is not None]
-        if len(known) < len(bits):
+        bits = [candidate.token_bits for candidate in candidates if candidate.token_bits is not None]
+        if missing := len(candidates) - len(bits):
             raise ModelUnavailableError(
-                f"Candidate {bits.index(None)} of {len(bits)} has no token vectors. Ingest its document again."
+                f"{missing} of {len(candidates)} candidates have no token vectors. Ingest their documents again."
             )
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, max_sim, embedding.token_vectors, known)
+        return await loop.run_in_executor(self._threads, max_sim, embedding.token_vectors, bits)
 
     async def close(self) -> None:
         self._closed = True
