@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 
 from indexers.base import Index
 from indexers.chunk import Chunker, ChunkSettings
@@ -105,7 +106,7 @@ async def _load_reranker(settings: Settings, store: ModelStore, embedder: Embedd
                 f"embedder {settings.embedder!r} gives no token vectors, which reranker='late-interaction' reads: "
                 "set reranker='none' or name a cross-encoder"
             )
-        return Reranking(LateInteractionReranker(), depth)
+        return Reranking(LateInteractionReranker(embedder.info.fingerprint), depth)
     from models.openvino import OpenVinoCrossEncoder
 
     folder = store.resolve(settings.reranker, "cross-encoder")
@@ -133,7 +134,7 @@ async def _load_generator(settings: Settings, store: ModelStore) -> Generator:
         GenAiGenerator.load,
         folder.path,
         name=folder.name,
-        fingerprint=folder.fingerprint,
+        fingerprint=sha256(repr(sorted(folder.manifest.items())).encode()).hexdigest(),
         threads=settings.threads,
     )
 

@@ -12,7 +12,8 @@ from itertools import islice
 
 from indexers.base import Document, Metadata, UnreadableError
 from indexers.chunk import Chunker
-from indexers.read import ReadResult, Source, extractor_of, read
+from indexers.read import ReadResult, extractor, read
+from indexers.sources import Source, Upload
 from models.base import Embedder, Passage
 from server.base import (
     Changes,
@@ -33,7 +34,7 @@ WINDOW_CHUNKS = 256  # chunks sorted by length and embedded together
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where documents go, who may read them (no groups: everyone), and whether those gone from the source are deleted."""
+    """Where documents go, who may read them (no groups: everyone), and whether what the source lost is deleted."""
 
     collection: str
     namespace: str = "default"
@@ -102,7 +103,7 @@ class Ingestion:
         self.new: set[str] = set()  # ids read and not yet committed that the namespace did not hold before
         self.committed: list[str] = []
 
-    async def run(self, sources: Iterable[Source]) -> Receipt:
+    async def run(self, sources: Iterable[Source | Upload]) -> Receipt:
         """Ingest; returns when the last commit is visible. What was committed before an error stays committed."""
         started = time.monotonic()
         state = await self.catalog.namespace(self.target.collection, self.target.namespace, create=True)
@@ -124,7 +125,7 @@ class Ingestion:
     # --- read ------------------------------------------------------------------------------------------------------
 
     async def _read(
-        self, sources: Iterable[Source], state: NamespaceState, documents: "asyncio.Queue[_Read | None]"
+        self, sources: Iterable[Source | Upload], state: NamespaceState, documents: "asyncio.Queue[_Read | None]"
     ) -> None:
         remaining = iter(sources)
         while batch := await asyncio.to_thread(lambda: list(islice(remaining, LOOKUP))):
@@ -137,21 +138,23 @@ class Ingestion:
 
     async def _read_source(
         self,
-        source: Source,
+        source: Source | Upload,
         stored: StoredDocument | None,
         state: NamespaceState,
         documents: "asyncio.Queue[_Read | None]",
     ) -> None:
         self.seen.add(source.uri)
+        media_type = source.media_type if isinstance(source, Upload) else None
         try:
             data = await asyncio.to_thread(source.load, self.settings.max_upload_bytes)
             self.tally.bytes += len(data)
             sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
-            if stored is not None and self._is_same_source(stored, sha256, extractor_of(data, source.uri)):
+            reader = extractor(data, source.uri, media_type=media_type)
+            if stored is not None and self._is_same_source(stored, sha256, reader):
                 await self._keep(stored, None, documents)
                 return
             result: ReadResult = await asyncio.to_thread(
-                read, data, source.uri, media_type=source.media_type, max_bytes=self.settings.max_upload_bytes
+                read, data, source.uri, media_type=media_type, max_bytes=self.settings.max_upload_bytes
             )
         except UnreadableError as exc:
             await self._set_aside(state, exc)
@@ -170,8 +173,8 @@ class Ingestion:
             else:
                 await documents.put(_Read(document, is_new=before is None))
 
-    def _is_same_source(self, stored: StoredDocument, sha256: str, extractor: str | None) -> bool:
-        now = (sha256, extractor, self.chunker.fingerprint)
+    def _is_same_source(self, stored: StoredDocument, sha256: str, reader: str) -> bool:
+        now = (sha256, reader, self.chunker.fingerprint)
         return (stored.source_sha256, stored.extractor, stored.chunking) == now
 
     async def _keep(

@@ -5,15 +5,16 @@ ingest: read → chunk → embed → commit (server/ingest.py).
 """
 
 import unicodedata
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from indexers.base import CollectionSpec, Float32, Index, View
 from indexers.chunk import Chunker
 from indexers.filter import to_json
-from indexers.read import Source
-from models.base import Delta, Embedder, GenerationOptions, Generator, ModelError, Prompt, Usage
+from indexers.sources import Source, Upload
+from models.base import Embedder, GenerationOptions, Generator
+from server.access import is_readable
 from server.answerable import DEFAULT_THRESHOLD, answerability
 from server.base import (
     Answer,
@@ -23,7 +24,6 @@ from server.base import (
     Collection,
     ConflictError,
     ContextPassage,
-    ContextTooLongError,
     InvalidRequestError,
     NamespaceState,
     NotFoundError,
@@ -37,6 +37,7 @@ from server.catalog import Catalog
 from server.cite import cite
 from server.commit import Writer
 from server.context import assemble
+from server.generate import Generation, generate, options_of, room_for_passages
 from server.ingest import Ingestion, OnProgress, Receipt, Target
 from server.markers import MarkerFilter
 from server.prompt import REFUSAL, build_prompt, is_refusal
@@ -149,32 +150,28 @@ class Pipeline:
 
     # --- answer ----------------------------------------------------------------------------------------------------
 
-    async def answer(self, request: AnswerRequest, trace: Trace | None = None) -> AsyncIterator[AnswerEvent]:
+    async def answer(self, request: AnswerRequest, trace: Trace | None = None) -> AsyncGenerator[AnswerEvent, None]:
         """Stream an answer: TextDeltas as they are made, then one Answer whose text is the deltas joined.
 
         Raises ContextTooLongError before anything is sent; closing the iterator stops the generation.
         """
         trace = trace or Trace()
         result = await self.search(request.search, trace)
-        options = self._options(request)
+        generation = Generation(self.models.generator, degraded=list(result.degraded))
         passages: tuple[ContextPassage, ...] = ()
-        degraded = list(result.degraded)
-        text, finish_reason, usage, generator = "", "stop", Usage(), self.models.generator
+        text = ""
         if result.hits and answerability(result) >= DEFAULT_THRESHOLD:
+            options = options_of(request, self.settings)
             with trace.span("context"):
                 passages = await self._context(request, result, options)
             prompt = build_prompt(request.search.question, passages, request.messages[:-1])
             markers = MarkerFilter(len(passages))
-            async with aclosing(self._generate(prompt, options, degraded, trace)) as deltas:
-                async for delta, author in deltas:
-                    generator = author
-                    piece = markers.feed(delta.text)
-                    if delta.finish_reason:
-                        piece += markers.finish()
-                        finish_reason, usage = delta.finish_reason, delta.usage or usage
-                    if piece:
-                        text += piece
-                        yield TextDelta(piece)
+            with trace.span("generate", outside=True):
+                async with aclosing(generate(generation, self.models.fallback, prompt, options)) as deltas:
+                    async for delta in deltas:
+                        if piece := markers.feed(delta.text) + (markers.finish() if delta.finish_reason else ""):
+                            text += piece
+                            yield TextDelta(piece)
         else:
             text = REFUSAL
             yield TextDelta(text)
@@ -187,36 +184,29 @@ class Pipeline:
             sentences=sentences,
             passages=passages,
             refused=refused,
-            finish_reason="length" if finish_reason == "length" else "stop",
-            usage=usage,
-            generator=generator.info.name,
+            finish_reason="length" if generation.finish_reason == "length" else "stop",
+            usage=generation.usage,
+            generator=generation.generator.info.name,
             search=result,
-            degraded=tuple(degraded),
+            degraded=tuple(generation.degraded),
             timings_ms=trace.timings_ms(),
         )
 
     async def _context(
         self, request: AnswerRequest, result: SearchResult, options: GenerationOptions
     ) -> tuple[ContextPassage, ...]:
-        """The passages that fit: min(context_tokens, what the model has left beside prompt and answer)."""
-        generator = self.models.generator
-        bare = build_prompt(request.search.question, (), request.messages[:-1])
-        overhead = await generator.count_prompt_tokens(bare.messages)
-        room = generator.info.context_length - overhead - options.max_tokens
-        if room < 1:
-            raise ContextTooLongError(
-                f"the question and history take {overhead} tokens and max_tokens is {options.max_tokens}, but "
-                f"{generator.info.name!r} takes {generator.info.context_length} in all: shorten them, or ask for less"
-            )
-        return await assemble(
+        """The passages that fit: min(context_tokens, what the generator has left beside prompt and answer)."""
+        room = await room_for_passages(self.models.generator, request, options)
+        context = await assemble(
             result.hits,
             vectors=await self._vectors(request.search, result),
             question=request.search.question,
             budget_tokens=min(self.settings.context_tokens, room),
-            count_tokens=generator.count_tokens,
+            count_tokens=self.models.generator.count_tokens,
             near_duplicate=self.settings.near_duplicate,
             embedder=self.models.embedder,
         )
+        return context.passages
 
     async def _vectors(self, request: SearchRequest, result: SearchResult) -> dict[str, Float32]:
         """The stored vectors of the hits, by chunk id."""
@@ -227,39 +217,9 @@ class Pipeline:
             vectors.update((id_, point.vector) for id_, point in points.items())
         return vectors
 
-    async def _generate(
-        self, prompt: Prompt, options: GenerationOptions, degraded: list[str], trace: Trace
-    ) -> AsyncIterator[tuple[Delta, Generator]]:
-        """The generator's deltas; the extractive fallback's if it fails before its first word."""
-        started = False
-        with trace.span("generate", outside=True):
-            try:
-                async with aclosing(self.models.generator.generate(prompt, options)) as deltas:  # type: ignore[type-var]
-                    async for delta in deltas:
-                        started = started or bool(delta.text)
-                        yield delta, self.models.generator
-                return
-            except ModelError as exc:
-                if started or self.models.fallback is self.models.generator:
-                    raise
-                degraded.append(f"generator {self.models.generator.info.name!r}: {exc}; extractive answer instead")
-            async for delta in self.models.fallback.generate(prompt, options):
-                yield delta, self.models.fallback
-
-    def _options(self, request: AnswerRequest) -> GenerationOptions:
-        s = self.settings
-        return GenerationOptions(
-            max_tokens=request.max_tokens or s.max_tokens,
-            temperature=s.temperature if request.temperature is None else request.temperature,
-            top_p=request.top_p,
-            stop=request.stop,
-            seed=request.seed,
-            timeout_s=s.generation_timeout_s,
-        )
-
     # --- documents -------------------------------------------------------------------------------------------------
 
-    async def ingest(self, sources: Iterable[Source], target: Target, on_progress: OnProgress | None = None) -> Receipt:
+    async def ingest(self, sources: Iterable[Source | Upload], target: Target, on_progress: OnProgress | None = None) -> Receipt:
         """Read, cut, embed and commit sources; the receipt counts them and names what could not be read."""
         await self._ensure_collection(target.collection)
         ingestion = Ingestion(
@@ -305,8 +265,3 @@ def normalise(question: str, max_chars: int) -> str:
     if len(folded) > max_chars:
         raise InvalidRequestError(f"the question has {len(folded)} characters: at most {max_chars}", "question")
     return folded
-
-
-def is_readable(document_groups: Sequence[str], groups: frozenset[str] | None) -> bool:
-    """Whether somebody in `groups` (None: an administrator) may read a document with this ACL (empty: everyone)."""
-    return groups is None or not document_groups or not groups.isdisjoint(document_groups)

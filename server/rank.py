@@ -74,7 +74,8 @@ class Ranker:
             fused = rrf([[hit.id for hit in leg.hits] for leg in retrieved.legs], self.settings.rrf_k)
             fused = fused[: max(self.settings.fused_top_k, request.top_k)]
             found = _places(retrieved, fused)
-        order, reranker, failed = fused, None, ()
+        order, reranker = fused, None
+        failed: tuple[str, ...] = ()
         if self.reranking is not None and request.rerank and fused:
             homes = {id_: found[id_].namespace for id_, _ in fused}
             await self._read(homes, states, read, trace)

@@ -13,68 +13,79 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="REFDESK_", frozen=True, extra="forbid", validate_default=True)
 
-    profile: Literal["embedded"] = Field("embedded", description="Chooses all defaults. `gpu` comes later.")
-    data_dir: Path = Field(Path("data"), description="Where everything is kept: catalog, shards, models, keys.")
+    profile: Literal["embedded"] = Field(default="embedded", description="Chooses all defaults. `gpu` comes later.")
+    data_dir: Path = Field(default=Path("data"), description="Where everything is kept: catalog, shards, models, keys.")
 
     # models
-    embedder: str = Field("all-MiniLM-L6-v2", description="Embedding model: a name, a folder, or `fake`.")
+    embedder: str = Field(default="all-MiniLM-L6-v2", description="Embedding model: a name, a folder, or `fake`.")
     reranker: str = Field(
-        "late-interaction", description="`late-interaction`, `none`, or a cross-encoder's name or folder."
+        default="late-interaction", description="`late-interaction`, `none`, or a cross-encoder's name or folder."
     )
     generator: str = Field(
-        "extractive", description="`extractive`, `SmolLM2-135M-Instruct`, a GGUF file or OpenVINO folder, or `fake`."
+        default="extractive",
+        description="`extractive`, `SmolLM2-135M-Instruct`, a GGUF file or OpenVINO folder, or `fake`.",
     )
     precision: Literal["auto", "bf16", "f32"] = Field(
-        "auto", description="bf16 where the CPU computes in it, else f32."
+        default="auto", description="bf16 where the CPU computes in it, else f32."
     )
-    threads: int = Field(0, ge=0, description="CPU threads for models; 0: as many as there are cores.")
-    batch_tokens: int = Field(4096, ge=64, description="Token budget of one embedding batch, padding counted.")
+    threads: int = Field(default=0, ge=0, description="CPU threads for models; 0: as many as there are cores.")
+    batch_tokens: int = Field(default=4096, ge=64, description="Token budget of one embedding batch, padding counted.")
 
     # collections
     collection: str = Field(
-        "docs", pattern=r"^[a-z0-9][a-z0-9-]{0,44}$", description="The collection used when none is named."
+        default="docs", pattern=r"^[a-z0-9][a-z0-9-]{0,44}$", description="The collection used when none is named."
     )
     language: str = Field(
-        "english", description="BM25's stemmer and stopwords for new collections; `none` for neither."
+        default="english", description="BM25's stemmer and stopwords for new collections; `none` for neither."
     )
     chunk_tokens: int = Field(
-        0,
+        default=0,
         ge=0,
         description="Tokens a chunk may have, context and special ones included; 0: min(512, the model's limit).",
     )
-    chunk_overlap: float = Field(0.1, ge=0, le=0.5, description="Share of a chunk's tokens that the next one repeats.")
-    retention_s: float = Field(7 * 86_400, ge=0, description="How long replaced versions stay readable, in seconds.")
-    commit_documents: int = Field(256, ge=1, description="A commit closes after this many documents …")
-    commit_interval_s: float = Field(1.0, gt=0, description="… or after this many seconds.")
-    max_open_shards: int = Field(64, ge=1, description="Shards held open at once; the least recently used is closed.")
-    max_upload_bytes: int = Field(100 * 2**20, ge=1, description="Largest file accepted, in bytes.")
+    chunk_overlap: float = Field(
+        default=0.1, ge=0, le=0.5, description="Share of a chunk's tokens that the next one repeats."
+    )
+    retention_s: float = Field(
+        default=7 * 86_400, ge=0, description="How long replaced versions stay readable, in seconds."
+    )
+    commit_documents: int = Field(default=256, ge=1, description="A commit closes after this many documents …")
+    commit_interval_s: float = Field(default=1.0, gt=0, description="… or after this many seconds.")
+    max_open_shards: int = Field(
+        default=64, ge=1, description="Shards held open at once; the least recently used is closed."
+    )
+    max_upload_bytes: int = Field(default=100 * 2**20, ge=1, description="Largest file accepted, in bytes.")
 
     # search
-    leg_top_k: int = Field(100, ge=1, le=1000, description="Hits asked of each leg.")
-    rrf_k: int = Field(60, ge=1, description="The constant of reciprocal rank fusion.")
-    fused_top_k: int = Field(50, ge=1, le=1000, description="Fused hits that are reranked.")
-    top_k: int = Field(10, ge=1, le=100, description="Hits returned when the request does not say.")
-    rerank_budget_ms: float = Field(100, gt=0, description="Time a cross-encoder may take; its depth follows.")
-    leg_timeout_s: float = Field(5.0, gt=0, description="Deadline of one leg; the other answers alone after it.")
-    max_question_chars: int = Field(8192, ge=1, description="Longer questions are refused.")
-    max_concurrent: int = Field(64, ge=1, description="Requests worked on at once; more get 429.")
+    leg_top_k: int = Field(default=100, ge=1, le=1000, description="Hits asked of each leg.")
+    rrf_k: int = Field(default=60, ge=1, description="The constant of reciprocal rank fusion.")
+    fused_top_k: int = Field(default=50, ge=1, le=1000, description="Fused hits that are reranked.")
+    top_k: int = Field(default=10, ge=1, le=100, description="Hits returned when the request does not say.")
+    rerank_budget_ms: float = Field(default=100, gt=0, description="Time a cross-encoder may take; its depth follows.")
+    leg_timeout_s: float = Field(
+        default=5.0, gt=0, description="Deadline of one leg; the other answers alone after it."
+    )
+    max_question_chars: int = Field(default=8192, ge=1, description="Longer questions are refused.")
+    max_concurrent: int = Field(default=64, ge=1, description="Requests worked on at once; more get 429.")
 
     # answers
-    context_tokens: int = Field(4000, ge=64, description="Most tokens of passages in a prompt.")
-    max_tokens: int = Field(512, ge=1, description="Most tokens of an answer when the request does not say.")
-    temperature: float = Field(0.2, ge=0, le=2, description="Sampling temperature when the request does not say.")
-    generation_timeout_s: float = Field(60.0, gt=0, description="Deadline of one generation.")
-    near_duplicate: float = Field(0.95, gt=0, le=1, description="Cosine above which a passage repeats another.")
+    context_tokens: int = Field(default=4000, ge=64, description="Most tokens of passages in a prompt.")
+    max_tokens: int = Field(default=512, ge=1, description="Most tokens of an answer when the request does not say.")
+    temperature: float = Field(
+        default=0.2, ge=0, le=2, description="Sampling temperature when the request does not say."
+    )
+    generation_timeout_s: float = Field(default=60.0, gt=0, description="Deadline of one generation.")
+    near_duplicate: float = Field(default=0.95, gt=0, le=1, description="Cosine above which a passage repeats another.")
 
     # cache
-    cache_entries: int = Field(10_000, ge=0, description="Searches kept in memory; 0 switches the cache off.")
-    cache_ttl_s: float = Field(3600.0, gt=0, description="How long a cached search may be used, in seconds.")
+    cache_entries: int = Field(default=10_000, ge=0, description="Searches kept in memory; 0 switches the cache off.")
+    cache_ttl_s: float = Field(default=3600.0, gt=0, description="How long a cached search may be used, in seconds.")
 
     # the server
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
-    keys_required: bool = Field(True, description="Refuse requests without a key.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
+    keys_required: bool = Field(default=True, description="Refuse requests without a key.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

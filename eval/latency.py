@@ -1,0 +1,150 @@
+"""Search speed on a large corpus over HTTP, and what the engine's quantised scan loses against an exact one.
+
+`python -m eval.latency` (after `python -m eval.corpus`) starts a real server on the ingested folder and asks it questions,
+one client: without rerank, with rerank, while an ingestion runs; then recall@100 of the dense leg, filtered and not.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from eval.corpus import CHUNK_TOKENS, DESK
+
+SCIFACT = Path("../shared/data/scifact/queries.jsonl")
+SQUAD = Path("../shared/data/squad")
+QUESTIONS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Milliseconds, one a search: as the client saw it, and as the server's Server-Timing header splits it."""
+
+    name: str
+    client: tuple[float, ...]
+    stages: dict[str, tuple[float, ...]]
+
+
+def questions(limit: int = QUESTIONS) -> list[str]:
+    """Real questions, none twice, so that no cache answers: SQuAD's, as people type them."""
+    lines = (SQUAD / "queries.jsonl").read_text().splitlines()
+    return [json.loads(line)["text"] for line in lines[: limit * 3 : 3]]
+
+
+@contextmanager
+def server(folder: Path, port: int, log: Path) -> Iterator[httpx2.Client]:
+    """A server in a process of its own, as a user starts it; stopped at the end."""
+    env = os.environ | {
+        "REFDESK_DATA_DIR": str(folder),
+        "REFDESK_PORT": str(port),
+        "REFDESK_KEYS_REQUIRED": "false",
+        "REFDESK_CHUNK_TOKENS": str(CHUNK_TOKENS),
+    }
+    with log.open("w") as output:
+        process = subprocess.Popen([sys.executable, "-m", "server", "serve"], env=env, stdout=output, stderr=output)
+    client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+    try:
+        for _ in range(600):
+            try:
+                if client.get("/ready").status_code == 200:
+                    break
+            except httpx2.TransportError:
+                time.sleep(0.1)
+        else:
+            raise SystemExit(f"the server did not become ready; its log: {log.read_text()[-2000:]}")
+        yield client
+    finally:
+        client.close()
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def ask(client: httpx2.Client, name: str, asked: Iterable[str], **extra: object) -> Timed:
+    """One search after another; every reply must hold its hits."""
+    client_ms, stages = [], []
+    for question in asked:
+        body = {"question": question, "collection": "docs", **extra}
+        started = time.perf_counter()
+        reply = client.post("/v1/search", json=body)
+        client_ms.append((time.perf_counter() - started) * 1e3)
+        if reply.status_code != 200 or not reply.json()["hits"]:
+            raise SystemExit(f"search failed: {reply.status_code} {reply.text[:300]}")
+        stages.append(_server_timing(reply.headers["server-timing"]) | reply.json()["timings_ms"])
+    keys = sorted(set().union(*stages))
+    return Timed(name, tuple(client_ms), {key: tuple(s.get(key, 0.0) for s in stages) for key in keys})
+
+
+def _server_timing(header: str) -> dict[str, float]:
+    """`total;dur=5.1, own;dur=1.2` → {"server total": 5.1, "server own": 1.2}."""
+    parts = (part.strip().split(";dur=") for part in header.split(","))
+    return {f"server {name}": float(duration) for name, duration in parts}
+
+
+def table(title: str, runs: Sequence[Timed]) -> Table:
+    out = Table("", "n", "p50 ms", "p95 ms", "p99 ms", title=title)
+    for run in runs:
+        out.add_row(run.name, str(len(run.client)), *_percentiles(run.client))
+        for stage, values in run.stages.items():
+            if stage.startswith("server") or stage in {"embed", "dense", "bm25", "rerank", "read"}:
+                out.add_row(f"  {stage}", "", *_percentiles(values))
+    return out
+
+
+def _percentiles(values: Sequence[float]) -> list[str]:
+    return [f"{np.percentile(values, p):.2f}" for p in (50, 95, 99)]
+
+
+@contextmanager
+def ingestion(folder: Path, documents: Path) -> Iterator[None]:
+    """`refdesk ingest` beside the running server, into another namespace, for as long as the block lasts."""
+    env = os.environ | {"REFDESK_DATA_DIR": str(folder), "REFDESK_CHUNK_TOKENS": str(CHUNK_TOKENS)}
+    command = [sys.executable, "-m", "server", "ingest", str(documents), "--namespace", "beside"]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        time.sleep(5)
+        yield
+        if process.poll() is not None:
+            assert process.stderr is not None
+            raise SystemExit(f"the ingestion ended before the searches did: {process.stderr.read().decode()[-800:]}")
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=DESK)
+    parser.add_argument("--port", type=int, default=18_080)
+    parser.add_argument("--beside", type=Path, default=Path("../shared/data/squad/corpus.jsonl"))
+    arguments = parser.parse_args()
+    asked = questions()
+    warm, first, second, third = asked[:20], asked[20:270], asked[270:370], asked[370:]
+    runs = []
+    with server(arguments.folder, arguments.port, Path(".cache/latency.log")) as client:
+        ask(client, "warm", warm, rerank=False)
+        runs.append(ask(client, "no rerank", first, rerank=False))
+        runs.append(ask(client, "late interaction, depth 50", second, rerank=True))
+        with ingestion(arguments.folder, arguments.beside):
+            runs.append(ask(client, "no rerank, beside an ingestion", [q + "?" for q in first], rerank=False))
+        stats = client.get("/v1/documents", params={"collection": "docs", "limit": 1})
+    console = Console()
+    console.print(table(f"search over HTTP, one client, {arguments.folder}", runs))
+    if stats.status_code != 200:
+        raise SystemExit(stats.text)
+
+
+if __name__ == "__main__":
+    main()

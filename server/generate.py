@@ -1,0 +1,75 @@
+"""What a generator is given room for, and what answers when it does not: the pipeline's dealings with generators."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from models.base import Delta, GenerationOptions, Generator, ModelError, Prompt, Usage
+from server.base import AnswerRequest, ContextTooLongError
+from server.prompt import build_prompt
+from server.settings import Settings
+
+
+@dataclass(slots=True)
+class Generation:
+    """How one generation goes: who writes, how it ended, what failed. Filled while it streams."""
+
+    generator: Generator
+    finish_reason: str = "stop"
+    usage: Usage = field(default_factory=Usage)
+    degraded: list[str] = field(default_factory=list)
+
+
+def options_of(request: AnswerRequest, settings: Settings) -> GenerationOptions:
+    """The request's options, the settings' where it says nothing."""
+    return GenerationOptions(
+        max_tokens=request.max_tokens or settings.max_tokens,
+        temperature=settings.temperature if request.temperature is None else request.temperature,
+        top_p=request.top_p,
+        stop=request.stop,
+        seed=request.seed,
+        timeout_s=settings.generation_timeout_s,
+    )
+
+
+async def room_for_passages(generator: Generator, request: AnswerRequest, options: GenerationOptions) -> int:
+    """Tokens the context length leaves beside the prompt without passages, chat template counted, and the answer.
+
+    Raises ContextTooLongError if none are left.
+    """
+    bare = build_prompt(request.search.question, (), request.messages[:-1])
+    overhead = await generator.count_prompt_tokens(bare.messages)
+    room = generator.info.context_length - overhead - options.max_tokens
+    if room < 1:
+        raise ContextTooLongError(
+            f"the question and history take {overhead} tokens and max_tokens is {options.max_tokens}, but "
+            f"{generator.info.name!r} takes {generator.info.context_length} in all: shorten them, or ask for less"
+        )
+    return room
+
+
+async def generate(
+    generation: Generation, fallback: Generator, prompt: Prompt, options: GenerationOptions
+) -> AsyncGenerator[Delta, None]:
+    """The generator's deltas; the fallback's, and a line in `degraded`, if it fails before its first word."""
+    started = False
+    try:
+        async with aclosing(generation.generator.generate(prompt, options)) as deltas:
+            async for delta in deltas:
+                started = started or bool(delta.text)
+                yield _noted(delta, generation)
+        return
+    except ModelError as exc:
+        if started or generation.generator is fallback:
+            raise
+        generation.degraded.append(f"generator {generation.generator.info.name!r}: {exc}; extractive answer instead")
+        generation.generator = fallback
+    async with aclosing(fallback.generate(prompt, options)) as deltas:
+        async for delta in deltas:
+            yield _noted(delta, generation)
+
+
+def _noted(delta: Delta, generation: Generation) -> Delta:
+    generation.finish_reason = delta.finish_reason or generation.finish_reason
+    generation.usage = delta.usage or generation.usage
+    return delta
