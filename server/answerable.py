@@ -7,7 +7,7 @@ one that they answer (AUC 0.63 on SQuAD's adversarial ones): it is for the gener
 from server.base import SearchResult
 
 # The lowest hundredth at which, on one half of the questions (python -m eval.answers, docs/answers.md), 0.90 of
-# SciFact's claims asked of SQuAD are refused; on the other half it refuses 0.91 of them, and wrongly 0.09 of SQuAD's own.
+# SciFact's claims asked of SQuAD are refused; on the other half it refuses 0.91 of them, and 0.09 of SQuAD's own.
 # Measured with all-MiniLM-L6-v2; another embedder has other scores, and the command says which threshold suits it.
 DEFAULT_THRESHOLD = 0.43
 

@@ -1,0 +1,211 @@
+"""Answers without a language model: the passages' own sentences that support the question best, each with its number.
+
+Support of a sentence s of the passage of rank r (from 1), for a question q:
+    similarity(q, s) + OVERLAP · overlap(q, s) + PRIOR / r
+similarity: MaxSim a question token (models/late_interaction.py), or half the cosine where the embedder has no token
+vectors; overlap: the share of q's terms in s, weighted by rarity in the passages. Constants: docs/answers.md.
+"""
+
+import asyncio
+import math
+import re
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.base import (
+    Delta,
+    Embedder,
+    Float32,
+    GenerationOptions,
+    GeneratorInfo,
+    Message,
+    ModelUnavailableError,
+    Passage,
+    PassageEmbedding,
+    Prompt,
+    QueryEmbedding,
+)
+from models.late_interaction import max_sim
+from models.refusal import REFUSAL
+from models.saying import Piece, say
+from models.sentences import sentence_spans
+
+# Measured on one half of 1,000 SQuAD questions, reported on the other (python -m eval.answers).
+OVERLAP, PRIOR = 0.4, 0.05
+SHORTLIST, SHORTLIST_PRIOR = 6, 0.1  # sentences embedded; all of them (53 on average) find no more answers
+MARGIN, MAX_SENTENCES = 0.1, 3  # a further sentence is given if its support is this close to the best
+REFUSAL_THRESHOLD = 0.55  # refuses 0.93 of another corpus's questions and 0.04 of SQuAD's own
+
+_CONTEXT_LENGTH = 1_000_000  # nothing here reads a prompt as a whole; memory is the limit
+_WORD = re.compile(r"\w+")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_STEM = 5  # letters: truncation stems any suffixing language (McNamee & Mayfield 2004, "trunc5")
+_BULLET = re.compile(r"^\s*(?:[-*+•‣◦–—]|#{1,6}|>|\d{1,3}[.)])\s+")
+_MARKER = re.compile(r"\s*\[\d{1,2}(?:\s*,\s*\d{1,2})*\]")
+_ENDED = re.compile(r"[.!?…。！？]['\"’”»)\]]*$")
+_HEADING_WORDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of passage `number` (from 1). `lead`: the heading or question right before it, which it answers."""
+
+    text: str
+    number: int
+    lead: str = ""
+
+    @property
+    def scored(self) -> str:
+        return f"{self.lead} {self.text}" if self.lead else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Supported:
+    sentence: Sentence
+    support: float
+
+
+class ExtractiveGenerator:
+    """Implements Generator over an embedder, which stays the caller's to close."""
+
+    def __init__(self, embedder: Embedder, *, refusal_threshold: float = REFUSAL_THRESHOLD) -> None:
+        fingerprint = f"extractive-1:{refusal_threshold}:{embedder.info.fingerprint}"
+        self.info = GeneratorInfo("extractive", fingerprint, _CONTEXT_LENGTH, is_language_model=False)
+        self._embedder, self._refusal_threshold = embedder, refusal_threshold
+        self._closed = False
+
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text by the embedder's tokenizer."""
+        self._check_open()
+        encoded = await asyncio.to_thread(self._embedder.tokenizer.encode_batch, list(texts))
+        return [len(tokens) for tokens in encoded]
+
+    async def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens of all messages; there is no template."""
+        return sum(await self.count_tokens([m.content for m in messages]))
+
+    async def generate(self, prompt: Prompt, options: GenerationOptions) -> AsyncGenerator[Delta, None]:
+        """The best sentences of the passages, best first, streamed one by one; REFUSAL if the best is too weak."""
+        self._check_open()
+        prompt_tokens = await self.count_prompt_tokens(prompt.messages)
+        pieces = self._pieces(prompt, options.max_tokens)
+        async for delta in say(pieces, options, prompt_tokens=prompt_tokens, info=self.info):
+            yield delta
+
+    async def choose(self, prompt: Prompt) -> list[Supported]:
+        """The sentences an answer would be made of, best first: 1 to MAX_SENTENCES, whatever their support."""
+        considered = shortlist(prompt.question, split(prompt.passages))
+        if not considered:
+            return []
+        sentences = [sentence for sentence, _ in considered]
+        question, embeddings = await asyncio.gather(
+            self._embedder.embed_queries([prompt.question]), self._embed([s.scored for s in sentences])
+        )
+        similarities = await asyncio.to_thread(_similarities, question[0], embeddings)
+        supported = [
+            Supported(sentence, float(similarity) + OVERLAP * share + PRIOR / sentence.number)
+            for (sentence, share), similarity in zip(considered, similarities, strict=True)
+        ]
+        supported.sort(key=lambda s: (-s.support, s.sentence.number))
+        return [s for s in supported[:MAX_SENTENCES] if s.support >= supported[0].support - MARGIN]
+
+    async def close(self) -> None:
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ModelUnavailableError("generator 'extractive' was closed")
+
+    async def _embed(self, texts: Sequence[str]) -> list[PassageEmbedding]:
+        """Embeddings of sentences, of one longer than the model takes those of its beginning."""
+        limit = self._embedder.info.max_tokens - self._embedder.info.special_tokens
+        tokens = self._embedder.tokenizer.encode_batch(list(texts))
+        return await self._embedder.embed_passages(
+            [Passage(text, t.ids[:limit]) for text, t in zip(texts, tokens, strict=True)]
+        )
+
+    async def _pieces(self, prompt: Prompt, max_tokens: int) -> AsyncGenerator[Piece, None]:
+        chosen = await self.choose(prompt)
+        texts = [f"{shown(s.sentence.text)} [{s.sentence.number}]" for s in chosen]
+        if not chosen or chosen[0].support < self._refusal_threshold:
+            texts = [REFUSAL]
+        count = self._embedder.tokenizer.count
+        for i, text in enumerate(texts):
+            tokens = count(text)
+            if tokens <= max_tokens:
+                max_tokens -= tokens
+                yield Piece(text if i == 0 else f" {text}", tokens)
+                continue
+            for word in text.split(" "):  # the sentence that does not fit: as many of its words as do
+                yield Piece(f"{word} ", count(word))
+
+
+def split(passages: Sequence[str]) -> list[Sentence]:
+    """The sentences of the passages in their order, each once; a heading, or a question asked in the text, leads the
+    sentence after it and is none itself."""
+    sentences: list[Sentence] = []
+    seen: set[str] = set()
+    for number, passage in enumerate(passages, start=1):
+        lead = ""
+        spans = sentence_spans(passage)
+        for i, (start, end) in enumerate(spans):
+            text = passage[start:end]
+            if i + 1 < len(spans) and not lead and _leads(text):
+                lead = shown(text, end_stop=False)
+                continue
+            key = " ".join(text.casefold().split())
+            if key not in seen and _WORD.search(text):
+                seen.add(key)
+                sentences.append(Sentence(text, number, lead))
+            lead = ""
+    return sentences
+
+
+def shortlist(question: str, sentences: Sequence[Sentence]) -> list[tuple[Sentence, float]]:
+    """The SHORTLIST sentences that share most with the question, each with its overlap, in the passages' order."""
+    overlaps = overlap(question, [s.scored for s in sentences])
+    worth = [share + SHORTLIST_PRIOR / s.number for share, s in zip(overlaps, sentences, strict=True)]
+    best = sorted(range(len(sentences)), key=lambda i: (-worth[i], i))[:SHORTLIST]
+    return [(sentences[i], overlaps[i]) for i in sorted(best)]
+
+
+def overlap(question: str, texts: Sequence[str]) -> list[float]:
+    """Σ idf of the question's terms that stand in a text / Σ idf of all of them, for each text; 0 to 1.
+
+    idf(t) = ln(1 + (n - df + 0.5) / (df + 0.5)) over the n texts: a term that all of them have weighs little. A
+    question without terms overlaps with nothing.
+    """
+    documents = [terms(text) for text in texts]
+    frequency = Counter(term for document in documents for term in document)
+    idf = {t: math.log1p((len(documents) - frequency[t] + 0.5) / (frequency[t] + 0.5)) for t in terms(question)}
+    total = sum(idf.values())
+    return [sum(idf[t] for t in document & idf.keys()) / total if total else 0.0 for document in documents]
+
+
+def terms(text: str) -> set[str]:
+    """Case-folded words cut to their first letters; of words in Chinese, Japanese or Korean, every character."""
+    words = set(_WORD.findall(text.casefold()))
+    cjk = {word for word in words if _CJK.search(word)}
+    return {word[:_STEM] for word in words - cjk} | {char for word in cjk for char in word}
+
+
+def shown(text: str, *, end_stop: bool = True) -> str:
+    """A sentence as an answer gives it: one line, without list and citation marks of its own, with a full stop."""
+    line = _MARKER.sub("", _BULLET.sub("", " ".join(text.split()))).strip()
+    return line if not end_stop or _ENDED.search(line) else f"{line}."
+
+
+def _leads(text: str) -> bool:
+    if text.rstrip().endswith(("?", "？")) or text.lstrip().startswith("#"):
+        return True
+    return not _ENDED.search(text) and not _BULLET.match(text) and len(text.split()) <= _HEADING_WORDS
+
+
+def _similarities(question: QueryEmbedding, sentences: Sequence[PassageEmbedding]) -> Float32:
+    bits = [s.token_bits for s in sentences if s.token_bits is not None]
+    if question.token_vectors is not None and len(bits) == len(sentences):
+        return max_sim(question.token_vectors, bits)
+    return (np.stack([s.vector for s in sentences]) @ question.vector / 2).astype(np.float32)
