@@ -97,3 +97,28 @@ class Settings(BaseSettings):
         if self.top_k > self.fused_top_k:
             raise ValueError(f"top_k={self.top_k} exceeds fused_top_k={self.fused_top_k}: raise the latter.")
         return self
+
+
+def as_markdown() -> str:
+    """docs/settings.md: every setting with its default. `python -m server.settings > docs/settings.md` writes it."""
+    rows = [
+        f"| `REFDESK_{name.upper()}` | `{field.default}` | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "Read once at start from the environment, then frozen; `refdesk --help` shows those that are options too. An",
+            "unknown name or a bad combination is refused at start. This page is written by `python -m server.settings`.",
+            "",
+            "| variable | default | what it does |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

@@ -1,0 +1,38 @@
+"""Settings: one dial, frozen, strict, and each one documented."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from server.settings import Settings, as_markdown
+
+DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
+
+
+def test_every_setting_is_documented() -> None:
+    assert DOCS.read_text() == as_markdown(), "run: python -m server.settings > docs/settings.md"
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        Settings(prot=8080)  # type: ignore[call-arg]
+
+
+def test_an_open_door_is_refused() -> None:
+    with pytest.raises(ValidationError, match="keys_required=false is refused"):
+        Settings(keys_required=False, host="0.0.0.0")
+
+
+def test_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFDESK_TOP_K", "7")
+    assert Settings().top_k == 7
+    monkeypatch.setenv("REFDESK_TOP_K", "many")
+    with pytest.raises(ValidationError, match="top_k"):
+        Settings()
