@@ -1,0 +1,99 @@
+"""The support formula: hand-worked values, monotone evidence, and what a missing number or name does."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.support import DEFAULT_THRESHOLD, Evidence, compare, coverage, join, support, terms
+
+PASSAGE = "The Kestrel pump must be serviced every 6 months. Its valve was replaced in March 2019 by Anna Weber."
+PERFECT = Evidence(1.0, 1.0, 0, 0, 0, 0, negation_differs=False)
+
+
+def score(answer: str, quote: str, background: str = "", cosine: float = 0.9) -> float:
+    around = join([terms(quote), terms(background)])
+    return support(compare(terms(answer), terms(quote), around, cosine))
+
+
+def test_by_hand() -> None:
+    assert support(PERFECT) == 1.0
+    assert support(Evidence(0.8, 0.5, 0, 0, 0, 0, negation_differs=False)) == pytest.approx(0.7 * 0.8 + 0.3 * 0.5)
+    assert support(Evidence(1.0, 1.0, 1, 1, 1, 1, negation_differs=True)) == pytest.approx(0.3 * 0.6 * 0.5 * 0.85 * 0.8)
+
+
+@given(
+    st.builds(
+        Evidence,
+        st.floats(-1, 1),
+        st.floats(0, 1),
+        st.integers(0, 4),
+        st.integers(0, 4),
+        st.integers(0, 4),
+        st.integers(0, 4),
+        st.booleans(),
+    )
+)
+def test_support_is_a_share_and_missing_facts_never_raise_it(evidence: Evidence) -> None:
+    value = support(evidence)
+    assert 0.0 <= value <= 1.0
+    for name in ("numbers_absent", "numbers_near", "names_absent", "names_near"):
+        worse = dataclasses.replace(evidence, **{name: getattr(evidence, name) + 1})
+        assert support(worse) <= value
+
+
+def test_terms() -> None:
+    found = terms("In 1,066 the 10th Duke (William's) did not cross twelve rivers.")
+    assert found.numbers == {"1066", "10", "12"}
+    assert found.names == {"duke", "william"}
+    assert found.is_negated
+    assert {"in", "the", "duke", "willi", "river"} <= found.words
+
+
+def test_a_first_word_is_a_name_only_if_a_capital_follows() -> None:
+    assert terms("Pumps need care.").names == frozenset()
+    assert terms("Kestrel Pumps need care.").names == {"kestrel", "pumps"}
+    assert terms("NATO met.").names == {"nato"}
+    assert terms("However, Weber came.").names == {"weber"}
+
+
+def test_unspaced_scripts_are_compared_by_pairs_of_characters() -> None:
+    assert terms("ポンプ").words == {"ポン", "ンプ"}
+    assert coverage(terms("ポンプの点検"), terms("このポンプの点検は毎年")) == 1.0
+
+
+def test_coverage_by_hand() -> None:
+    assert coverage(terms("the pump runs"), terms("a pump stops")) == pytest.approx(1.0 / 2.2)
+    assert coverage(terms(""), terms("a pump")) == 0.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The Kestrel pump must be serviced every 6 months.",
+        "The pump must be serviced every six months.",
+        "Every 6 months the Kestrel pump must be serviced.",
+    ],
+)
+def test_paraphrases_are_supported(answer: str) -> None:
+    assert score(answer, PASSAGE.split(". ")[0]) >= DEFAULT_THRESHOLD
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The Kestrel pump must be serviced every 9 months.",
+        "The Falcon pump must be serviced every 6 months.",
+        "The valve was replaced in March 2018 by Anna Weber.",
+        "The valve was replaced in April 2019 by Anna Weber.",
+    ],
+)
+def test_a_swapped_number_or_name_is_not(answer: str) -> None:
+    quote = PASSAGE.split(". ")[1 if "valve" in answer else 0]
+    assert score(answer, quote, PASSAGE, cosine=0.97) < DEFAULT_THRESHOLD
+
+
+def test_a_name_from_the_title_weighs_less_than_one_from_nowhere() -> None:
+    answer, quote = "The Kestrel pump is serviced yearly.", "It is serviced yearly."
+    assert score(answer, quote) < score(answer, quote, "Kestrel pump") < 1.0
