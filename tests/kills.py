@@ -45,6 +45,8 @@ LONG = prepare("long.txt", _words("long", 60), chunk_chars=8)  # more points tha
 TENANT = prepare("t.txt", _words("tenant", 4), namespace="tenant")
 D1_CHANGED = replace(D1, document=replace(D1.document, metadata={"kind": "note"}))
 
+DETOUR = prepare("x.txt", _words("something else", 3))
+
 # Each step is a commit to `default`, or a word; repeating one that was finished changes nothing.
 STEPS: tuple[Changes | str, ...] = (
     Changes(upserts=(A1, B1, C1)),
@@ -67,10 +69,12 @@ def _uris(step: Changes) -> tuple[dict[str, PreparedDocument], set[str]]:
     return {p.document.uri: p for p in step.upserts}, {by_id[id_] for id_ in step.deletes}
 
 
-def states() -> list[dict[str, str]]:
-    """What `default` shows at each commit: uri → version."""
+def states(detour_at: int | None = None) -> list[dict[str, str]]:
+    """What `default` shows at each commit: uri → version; with the detour as that commit, if one is given."""
     found: list[dict[str, str]] = [{}]
     for step in STEPS:
+        if len(found) == detour_at:
+            found.append({**found[-1], "x.txt": DETOUR.version})
         if isinstance(step, Changes):
             upserts, deletes = _uris(step)
             changed = {**found[-1], **{uri: p.version for uri, p in upserts.items()}}
@@ -86,8 +90,11 @@ def deleted() -> set[str]:
 # --- one run -------------------------------------------------------------------------------------------------------
 
 
-async def run(folder: Path) -> None:
-    """Carry the script on from the step where it was left, watched by a reader; at the end write a dump."""
+async def run(folder: Path, *, detour: bool) -> None:
+    """Carry the script on from the step where it was left, watched by a reader; at the end write a dump.
+
+    With a detour another commit than the interrupted one comes first.
+    """
     with DataFolderLock(folder, "tests.kills"):
         catalog = await Catalog.open(folder / "catalog.sqlite")
         index = EdgeIndex.open(folder / "index")
@@ -95,6 +102,8 @@ async def run(folder: Path) -> None:
         await catalog.create_collection(COLLECTION)
         state = await catalog.namespace("docs", "default", create=True)
         watching = asyncio.create_task(_watch(catalog, index, folder))
+        if detour:
+            await writer.commit(state, Changes(upserts=(DETOUR,)))
         for number in range(_done(folder), len(STEPS)):
             await _step(catalog, writer, state, STEPS[number])
             _note(folder, number + 1)
@@ -169,7 +178,9 @@ async def _watch(catalog: Catalog, index: EdgeIndex, folder: Path) -> None:
             else:
                 hits = await index.search_dense(state.namespace, embed("x").vector, view, LEG, exact=True)
             chunks = await catalog.chunks(state.id, [hit.id for hit in hits], state.commit)
-        except (GoneError, NamespaceNotFoundError):  # swept between the two reads
+        except (GoneError, NamespaceNotFoundError):
+            continue
+        if await catalog.oldest_commit(state.id) > state.commit:  # swept meanwhile: here no search is given its grace
             continue
         documents: dict[str, dict[str, list[int]]] = {}
         for chunk in chunks.values():
@@ -183,15 +194,18 @@ async def _watch(catalog: Catalog, index: EdgeIndex, folder: Path) -> None:
 
 
 def _fork(folder: Path, end: str | float | None) -> tuple[int, float]:
-    """One run in a process of its own, killed at a fault point or after so many seconds; (exit status, seconds)."""
+    """One run in a process of its own, killed at a fault point or after so many seconds; (exit status, seconds).
+
+    With "detour" it is not killed, and takes one.
+    """
     started = time.monotonic()
     child = os.fork()
     if not child:
-        os.environ["REFDESK_FAULT"] = end if isinstance(end, str) else ""
+        os.environ["REFDESK_FAULT"] = end if isinstance(end, str) and end != "detour" else ""
         faults.arm()
         status = 1
         try:
-            asyncio.run(run(folder))
+            asyncio.run(run(folder, detour=end == "detour"))
             status = 0
         except BaseException:
             sys.excepthook(*sys.exc_info())

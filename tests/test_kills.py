@@ -70,9 +70,9 @@ def check_dump(disturbed: Path, undisturbed: Path, how: object) -> None:
     assert len(got) == len(wanted), how
 
 
-def check_seen(at: Path, how: object) -> int:
+def check_seen(at: Path, how: object, detour_at: int | None = None) -> int:
     """Every observation is a commit's whole state, less what was deleted meanwhile; returns how many there are."""
-    states, deleted = kills.states(), kills.deleted()
+    states, deleted = kills.states(detour_at), kills.deleted()
     lines = (at / "seen").read_text().splitlines() if (at / "seen").exists() else []
     for line in lines:
         commit, documents = json.loads(line)
@@ -119,3 +119,14 @@ def test_killed_at_random_instants(folder: Path, undisturbed: tuple[Path, float]
         assert results[made.name][1][0] == 0, ends
         check_dump(made, at, ends)
         check_seen(made, ends)
+
+
+def test_what_was_interrupted_leaves_no_trace_in_another_commit(folder: Path) -> None:
+    """Killed in one commit at various places, the next one being another: as if the first had never begun."""
+    points = ["commit.begun:3", "commit.put:3", "commit.put:4", "commit.deleted:3", "commit.flushed:3"]
+    jobs: list[tuple[Path, list[End]]] = [(folder / f"detour-{point}", [point, "detour"]) for point in points]
+    results = run_all(jobs)
+    for made, ends in jobs:
+        assert [status for status, _ in results[made.name]] == [KILLED, 0], ends
+        check_dump(made, jobs[0][0], ends)
+        check_seen(made, ends, detour_at=3)
