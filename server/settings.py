@@ -3,11 +3,14 @@
 `profile` chooses the defaults; a single setting overrides it. Unknown keys and bad combinations are refused at start.
 """
 
+import os
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+NOT_SETTINGS = frozenset({"REFDESK_FAULT"})  # read by server/faults.py, for tests alone
 
 
 class Settings(BaseSettings):
@@ -89,6 +92,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        known = {f"REFDESK_{name.upper()}" for name in type(self).model_fields} | NOT_SETTINGS
+        unknown = sorted(name for name in os.environ if name.startswith("REFDESK_") and name not in known)
+        if unknown:
+            raise ValueError(f"unknown settings in the environment: {', '.join(unknown)}; docs/settings.md lists them")
         if not self.keys_required and self.host not in {"127.0.0.1", "localhost", "::1"}:
             raise ValueError(
                 f"keys_required=false is refused with host={self.host!r}: anyone who reaches the port could read and "

@@ -25,6 +25,12 @@ def test_unknown_settings_are_refused() -> None:
         Settings(prot=8080)  # type: ignore[call-arg]
 
 
+def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFDESK_TOPK", "7")
+    with pytest.raises(ValidationError, match="REFDESK_TOPK"):
+        Settings()
+
+
 def test_an_open_door_is_refused() -> None:
     with pytest.raises(ValidationError, match="keys_required=false is refused"):
         Settings(keys_required=False, host="0.0.0.0")
