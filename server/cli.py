@@ -8,7 +8,8 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -209,17 +210,24 @@ def _print_json(reply: Json) -> None:
 
 def main() -> None:
     """The entry point."""
-    from server import cli_demo, cli_keys, cli_models  # their commands join `app`
+    sys.exit(run_command(sys.argv[1:]))
+
+
+@cache
+def _complete() -> typer.Typer:
+    """The app with the commands of the other files, which import this one."""
+    from server import cli_demo, cli_keys, cli_models
 
     for commands in (cli_keys.app, cli_models.app):
         app.add_typer(commands)
     app.command(name="demo")(cli_demo.demo)
-    sys.exit(_exit_code())
+    return app
 
 
-def _exit_code() -> int:
+def run_command(arguments: Sequence[str]) -> int:
+    """Run a command line; returns its exit code."""
     try:
-        return app(sys.argv[1:] or ["--help"], standalone_mode=False, prog_name="refdesk") or 0
+        return _complete()(list(arguments) or ["--help"], standalone_mode=False, prog_name="refdesk") or 0
     except TyperException as exc:
         return _fail(exc.format_message(), 2)
     except (KeyboardInterrupt, Abort):

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from models.store import ModelStore
 from server.cli import settings_of
@@ -22,10 +22,8 @@ def models(ctx: typer.Context) -> None:
 @app.command(name="list")
 def list_(ctx: typer.Context) -> None:
     """List the models that settings may name."""
-    table = Table("name", "kind", "path", box=None, header_style="dim", pad_edge=False)
     for model in ModelStore(settings_of(ctx).data_dir).list():
-        table.add_row(model.name, model.kind, str(model.path))
-    out.print(table)
+        out.print(Text(f"{model.name}  ", "bold") + Text(model.kind, "cyan") + Text(f"  {model.path}", "dim"))
 
 
 @app.command()

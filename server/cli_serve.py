@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import orjson
 import uvicorn
+from rich.text import Text
 
 from server.app import create_app
 from server.auth import Keys
@@ -33,30 +34,28 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     started = time.perf_counter()
-    listener = _listen(settings.host, settings.port)
-    desk = await build(settings, command="refdesk serve")
-    try:
-        url = url_of(settings.host, listener.getsockname()[1])
-        token = secrets.token_urlsafe(32)
-        admin = await Keys(desk.catalog).first_admin() if settings.keys_required else None
-        config = uvicorn.Config(
-            create_app(desk, local_token=token),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN_S,
-        )
-        if admin is not None:
-            out.print(f"admin key, shown this once: [bold]{admin}[/]")
-        err.print(f"listening on [bold]{url}[/] after {time.perf_counter() - started:.1f} s", style="green")
-        desk.lock.update(url, token)
-        await _Server(config).serve(sockets=[listener])
-    finally:
-        listener.close()
-        await desk.close()
+    with _listen(settings.host, settings.port) as listener:
+        desk = await build(settings, command="refdesk serve")
+        try:
+            token = secrets.token_urlsafe(32)
+            if settings.keys_required and (admin := await Keys(desk.catalog).first_admin()):
+                out.print(Text("admin key, shown this once: ") + Text(admin, style="bold"))
+            config = uvicorn.Config(
+                create_app(desk, local_token=token),
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                timeout_graceful_shutdown=SHUTDOWN_S,
+            )
+            url = url_of(settings.host, listener.getsockname()[1])
+            desk.lock.update(url, token)
+            err.print(f"listening on {url} after {time.perf_counter() - started:.1f} s", style="green")
+            await _Server(config).serve(sockets=[listener])
+        finally:
+            await desk.close()
 
 
 class _Server(uvicorn.Server):

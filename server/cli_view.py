@@ -102,7 +102,8 @@ async def _show_citations(client: DeskClient, citations: Sequence[Json]) -> None
     around = await asyncio.gather(*(_around(client, citation) for citation in shown))
     for citation, (before, after) in zip(shown, around, strict=True):
         out.print(Text(f"  [{citation['number']}] ", style="bold") + Text(place(citation), style="cyan"))
-        quote = Text(_one_line(citation["quote"], 600), style=QUOTE)
+        words = _one_line(citation["quote"], 600)
+        quote = Text(words, style=QUOTE) if out.is_terminal else Text(f"«{words}»")
         out.print(Text("      ") + Text(before, style="dim") + quote + Text(after, style="dim"))
 
 

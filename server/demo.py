@@ -27,6 +27,7 @@ QUESTIONS = (
 
 PAGE_POINTS = (595.0, 842.0)  # A4
 MARGIN_POINTS = 64.0
+LINES_KEPT = 12  # lines of one block that are moved to the next page rather than divided
 Kind = Literal["heading", "text", "code"]
 STYLES: dict[Kind, tuple[str, float, int]] = {  # font, size in points, characters a line
     "heading": ("Helvetica-Bold", 14.0, 56),
@@ -107,7 +108,8 @@ def write_pdf(content: Sequence[Block], path: Path) -> Path:
     for block in content:
         font, size, columns = STYLES[block.kind]
         lines = _lines(block, columns)
-        needed = size * 1.35 * (len(lines) + 2 if block.kind == "heading" else 1)  # no heading alone at a page's end
+        # A paragraph is kept on one page if it can be, and no heading stands alone at a page's end.
+        needed = size * 1.35 * min(len(lines) + (3 if block.kind == "heading" else 0), LINES_KEPT)
         y -= size if block.kind == "heading" else 0.0
         for i, line in enumerate(lines):
             if page is None or y < MARGIN_POINTS + (needed if i == 0 else 0.0):

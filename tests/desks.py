@@ -84,6 +84,7 @@ def running_server(data_dir: Path, **overrides: Any) -> Iterator[str]:
             config = uvicorn.Config(
                 app, http="httptools", ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=2
             )
+            desk.lock.update(url, LOCAL_TOKEN)
             server_box.append(uvicorn.Server(config))
             started.set()
             await server_box[0].serve(sockets=[listener])

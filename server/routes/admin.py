@@ -120,8 +120,9 @@ async def _collections(desk: Desk) -> list[dict[str, object]]:
 
 
 def _sizes(data_dir: Path) -> dict[str, int]:
-    """Bytes on disk of what lies in the data folder, by its first level."""
-    return {
-        entry.name: sum(f.stat().st_size for f in ([entry] if entry.is_file() else entry.rglob("*")) if f.is_file())
-        for entry in sorted(data_dir.iterdir())
-    }
+    """Bytes that the entries of the data folder take on disk; holes in preallocated files take none."""
+    return {entry.name: sum(map(_on_disk, [entry, *entry.rglob("*")])) for entry in sorted(data_dir.iterdir())}
+
+
+def _on_disk(path: Path) -> int:
+    return path.lstat().st_blocks * 512  # POSIX's unit of st_blocks, whatever the filesystem's

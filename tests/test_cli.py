@@ -1,0 +1,250 @@
+"""The command line: on a free folder, beside a running server, beside a process that has none, and killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docx
+import httpx2
+import openai
+import pypdfium2
+import pytest
+
+from server.cli import run_command
+from server.demo import Block, blocks, make_documents, write_docx, write_pdf
+from server.lock import DataFolderLock, holder_of
+from tests.desks import GUIDE, NOTES, running_server
+
+FAKES = ("--set", "embedder=fake", "--set", "generator=fake")
+
+
+class Shell:
+    """A command line on one data folder, run in this process; keeps what the last command printed."""
+
+    def __init__(self, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.data_dir, self.capsys = data_dir, capsys
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: str) -> int:
+        code = run_command(["--data-dir", str(self.data_dir), *FAKES, *arguments])
+        self.out, self.err = self.capsys.readouterr()
+        return code
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(tmp_path / "data", capsys)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "guide.md").write_text(GUIDE)
+    (folder / "notes.md").write_text(NOTES)
+    return folder
+
+
+def test_from_a_folder_to_a_cited_answer(shell: Shell, folder: Path) -> None:
+    (folder / "bad.pdf").write_bytes(b"%PDF-1.7 broken")
+    assert shell("ingest", str(folder)) == 0
+    assert "2 added" in shell.out
+    assert "bad.pdf (corrupt)" in shell.err
+    assert shell("search", "How often must the Kestrel pump be serviced?") == 0
+    assert "guide.md" in shell.out
+    assert "ms" in shell.err
+    assert shell("search", "Kestrel pump", "--top-k", "1", "--no-rerank", "--json") == 0
+    assert len(json.loads(shell.out)["hits"]) == 1
+    assert shell("ask", "How often must the Kestrel pump be serviced?") == 0
+    assert "[1] guide.md" in shell.out
+    assert "«" in shell.out
+    assert shell("ask", "How often must it be serviced?", "--json") == 0
+    citation = json.loads(shell.out)["citations"][0]
+    assert GUIDE[citation["start"] : citation["end"]] == citation["quote"]
+
+
+def test_ingesting_again_costs_nothing_and_prune_removes(shell: Shell, folder: Path) -> None:
+    metadata = ("--metadata", '{"year": 2024}', "--group", "staff", "-n", "tenant")
+    assert shell("ingest", str(folder), *metadata) == 0
+    assert shell("ingest", str(folder), *metadata) == 0
+    assert "2 unchanged" in shell.out
+    (folder / "notes.md").unlink()
+    assert shell("ingest", str(folder), *metadata, "--prune") == 0
+    assert "1 unchanged, 1 pruned" in shell.out
+    assert shell("search", "harbour", "-n", "tenant", "--filter", '{"year": 2024}', "--json") == 0
+    assert {hit["uri"] for hit in json.loads(shell.out)["hits"]} == {"guide.md"}
+    assert shell("status", "--json") == 0
+    (collection,) = json.loads(shell.out)["collections"]
+    (namespace,) = collection["namespaces"]
+    assert (namespace["name"], namespace["documents"]) == ("tenant", 1)
+    assert shell("status") == 0
+    assert "tenant" in shell.out
+
+
+def test_keys_are_made_listed_and_revoked(shell: Shell) -> None:
+    assert shell("keys", "add", "bot", "--role", "write", "--namespace", "docs:*", "--group", "hr", "--days", "1") == 0
+    key = shell.out.strip()
+    assert re.fullmatch(r"rd-[\w-]{43}", key)
+    assert shell("keys", "list") == 0
+    assert key not in shell.out
+    (id_,) = re.findall(r"key_\w+", shell.out)
+    assert all(part in shell.out for part in ("bot", "write", "docs:*", "hr", "expires"))
+    assert shell("keys", "revoke", id_) == 0
+    assert shell("keys") == 0
+    assert "revoked" in shell.out
+    assert shell("keys", "revoke", "key_0") == 1
+    assert shell("keys", "add", "bot", "--namespace", "docs") == 1
+    assert "collection:namespace" in shell.err
+
+
+def test_repair_and_models(shell: Shell, folder: Path) -> None:
+    assert shell("ingest", str(folder)) == 0
+    assert shell("repair") == 0
+    assert "nothing to repair" in shell.out
+    assert shell("models") == 0
+    assert "all-MiniLM-L6-v2" in shell.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("nonsense",), 2, "nonsense"),
+        (("ingest", "/no/such/path"), 2, "/no/such/path"),
+        (("search", "x", "--filter", "{"), 2, "--filter"),
+        (("search", "x", "--filter", '{"a": {"$near": 1}}'), 1, "$near"),
+        (("search", "x"), 1, "'docs'"),
+        (("search", "  "), 1, "empty"),
+        (("ask", "x", "-c", "nx"), 1, "'nx'"),
+        (("--set", "colour=red", "status"), 2, "colour"),
+        (("--set", "port=x", "status"), 2, "port"),
+        (("--set", "embedder=nx", "status"), 1, "'nx'"),
+        (("serve", "--host", "0.0.0.0", "--port", "99999"), 2, "port"),
+        (("keys", "add"), 2, "'name'"),
+    ],
+)
+def test_errors_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    assert run_command(["--data-dir", str(tmp_path), *FAKES, *arguments]) == code
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert printed.out == ""
+
+
+def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([]) == 0
+    printed = capsys.readouterr().out
+    assert all(command in printed for command in ("demo", "serve", "ingest", "search", "ask", "eval", "keys"))
+
+
+def test_beside_a_running_server_commands_go_through_it(shell: Shell, folder: Path) -> None:
+    with running_server(shell.data_dir):
+        assert shell("search", "How often must the Kestrel pump be serviced?") == 0
+        assert "guide.md" in shell.out
+        (folder / "third.md").write_text("# Third\n\nThe third document speaks of zebras.")
+        assert shell("ingest", str(folder)) == 0
+        assert "1 added, 2 unchanged" in shell.out
+        assert shell("ask", "What does the third document speak of?") == 0
+        assert "third.md" in shell.out
+        assert shell("repair") == 0
+        assert shell("keys", "add", "bot") == 0
+        assert shell("status") == 0
+        assert shell("search", "x", "-c", "nx") == 1
+        assert "'nx'" in shell.err
+        assert shell("serve", "--port", "0") == 1
+        assert f"process {os.getpid()}" in shell.err
+    assert shell("search", "zebras") == 0
+    assert "third.md" in shell.out
+
+
+def test_beside_a_process_without_a_server_commands_name_it(shell: Shell) -> None:
+    with DataFolderLock(shell.data_dir, "a long ingestion"):
+        assert shell("search", "x") == 1
+    assert f"process {os.getpid()} ('a long ingestion')" in shell.err
+
+
+# --- serve, for real -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    data_dir = tmp_path / "served"
+    command = [sys.executable, "-m", "server", "--data-dir", str(data_dir), *FAKES, "serve", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process, data_dir
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_serve_prints_a_key_once_serves_and_stops(served: tuple[subprocess.Popen[str], Path], tmp_path: Path) -> None:
+    process, data_dir = served
+    assert process.stdout
+    key = process.stdout.readline().split()[-1]
+    until = time.monotonic() + 30
+    while not ((holder := holder_of(data_dir)) and holder.url):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    with openai.OpenAI(base_url=f"{holder.url}/v1", api_key=key, max_retries=2) as client:
+        files = {"file": ("guide.md", GUIDE)}
+        headers = {"Authorization": f"Bearer {key}"}
+        assert httpx2.post(f"{holder.url}/v1/documents", files=files, headers=headers).status_code == 201
+        answer = client.chat.completions.create(model="docs", messages=[{"role": "user", "content": "Kestrel pump?"}])
+        assert answer.choices[0].message.content
+    assert run_command(["--data-dir", str(data_dir), "search", "pump"]) == 0
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert key not in out + err
+    assert "Kestrel" not in out + err
+    assert holder_of(data_dir) is None
+    files_of_lock = (data_dir / "lock").read_bytes()
+    assert files_of_lock == b""
+
+
+# --- the demo's documents ------------------------------------------------------------------------------------------
+
+
+def test_the_demos_documents_are_real_files(tmp_path: Path) -> None:
+    made = make_documents(tmp_path)
+    assert "http.pdf" in [path.name for path in made]
+    pdf = pypdfium2.PdfDocument(tmp_path / "http.pdf")
+    text = "\n".join(page.get_textpage().get_text_bounded() for page in pdf)
+    assert len(pdf) > 1
+    assert "The HTTP API" in text
+    assert "offsets count Unicode code points" in re.sub(r"\s+", " ", text)
+    pdf.close()
+
+
+def test_a_pdf_keeps_paragraphs_and_headings_whole(tmp_path: Path) -> None:
+    content = [Block("text", f"Paragraph {i}. " + "word " * 60 + f"end {i}.") for i in range(40)]
+    content.insert(20, Block("heading", "A heading", 2))
+    path = write_pdf(content, tmp_path / "a.pdf")
+    pdf = pypdfium2.PdfDocument(path)
+    pages = [page.get_textpage().get_text_bounded() for page in pdf]
+    pdf.close()
+    for page in pages:
+        assert re.findall(r"Paragraph (\d+)", page) == re.findall(r"end (\d+)", page)
+        assert not page.strip().endswith("A heading")
+
+
+def test_a_docx_has_its_headings(tmp_path: Path) -> None:
+    markdown = "# Title\n\nOne *two* `three`.\n\n- item → α\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```\ncode\n```\n"
+    document = docx.Document(str(write_docx(list(blocks(markdown)), tmp_path / "a.docx")))
+    assert [(p.text, p.style.name if p.style else "") for p in document.paragraphs] == [
+        ("Title", "Heading 1"),
+        ("One two three.", "Normal"),
+        ("item → α", "Normal"),
+        ("a | b", "Normal"),
+        ("1 | 2", "Normal"),
+        ("code", "Normal"),
+    ]
