@@ -12,7 +12,6 @@ from rich.text import Text
 from server.cli import run, settings_of
 from server.cli_view import err, out, show_answer, show_ingestion
 from server.client import DeskClient, Json, open_client
-from server.demo import QUESTIONS, make_documents
 
 FOLDER = Path("demo")
 
@@ -25,6 +24,8 @@ def demo(
     ask: Annotated[list[str] | None, typer.Option(help="A question of your own; may be repeated.")] = None,
 ) -> None:
     """Try refdesk: ingest a folder, ask questions of it, see cited answers."""
+    from server.demo import QUESTIONS, make_documents  # the libraries it takes, other commands do not
+
     settings = settings_of(ctx) if "data_dir" in ctx.obj else settings_of(ctx, data_dir=str(FOLDER))
 
     async def work() -> None:

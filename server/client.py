@@ -3,19 +3,14 @@
 One client for both: a command that finds the folder free opens it and talks to its own app through `InProcess`.
 """
 
-import asyncio
-import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import httpx2
 import orjson
-from starlette.types import ASGIApp, Message
 
-from server.app import create_app
-from server.build import build
 from server.lock import holder_of
 from server.settings import Settings
 
@@ -69,6 +64,11 @@ async def open_client(settings: Settings, command: str) -> AsyncIterator[DeskCli
         async with _http(holder.url, holder.token, httpx2.AsyncHTTPTransport()) as http:
             yield DeskClient(http)
         return
+    # Imported here: a command that finds a server needs neither the web framework nor the engines.
+    from server.app import create_app
+    from server.build import build
+    from server.in_process import InProcess
+
     desk = await build(settings, command=command)
     try:
         token = secrets.token_urlsafe(32)
@@ -86,67 +86,3 @@ def _http(url: str, token: str, transport: httpx2.AsyncBaseTransport) -> httpx2.
         timeout=httpx2.Timeout(10.0, read=None),
         trust_env=False,  # a proxy of the environment is not for this machine's own server
     )
-
-
-class InProcess(httpx2.AsyncBaseTransport):
-    """Requests to an ASGI app in this process, their replies streamed (httpx2's own transport gathers them whole)."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        exchange = _Exchange(await request.aread())
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": request.method,
-            "headers": [(name.lower(), value) for name, value in request.headers.raw],
-            "scheme": request.url.scheme,
-            "path": request.url.path,
-            "raw_path": request.url.raw_path.split(b"?")[0],
-            "query_string": request.url.query,
-            "server": (request.url.host, request.url.port),
-            "client": ("127.0.0.1", os.getpid()),
-            "root_path": "",
-        }
-        exchange.task = asyncio.create_task(self._run(scope, exchange))
-        start = await exchange.messages.get()
-        if start["type"] != "http.response.start":
-            await exchange.task  # raises what the app raised
-        return httpx2.Response(start["status"], headers=start["headers"], stream=exchange)
-
-    async def _run(self, scope: Mapping[str, object], exchange: "_Exchange") -> None:
-        try:
-            await self._app(dict(scope), exchange.receive, exchange.send)
-        finally:
-            exchange.messages.put_nowait({"type": "end"})
-
-
-class _Exchange(httpx2.AsyncByteStream):
-    """One request's messages; as a stream, the reply's body."""
-
-    def __init__(self, body: bytes) -> None:
-        self.messages: asyncio.Queue[Message] = asyncio.Queue()
-        self.task: asyncio.Task[None] | None = None
-        self._body: bytes | None = body
-        self._left = asyncio.Event()
-
-    async def receive(self) -> Message:
-        if self._body is not None:
-            body, self._body = self._body, None
-            return {"type": "http.request", "body": body, "more_body": False}
-        await self._left.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        self.messages.put_nowait(message)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (message := await self.messages.get())["type"] != "end":
-            yield message.get("body", b"")
-
-    async def aclose(self) -> None:
-        self._left.set()
-        if self.task is not None:
-            await asyncio.wait({self.task})
