@@ -116,8 +116,8 @@ def as_markdown() -> str:
         [
             "# Settings",
             "",
-            "Read once at start from the environment, then frozen; `refdesk --help` shows those that are options too. An",
-            "unknown name or a bad combination is refused at start. This page is written by `python -m server.settings`.",
+            "Read once at start from the environment, then frozen. An unknown name or a bad combination is refused.",
+            "This page is written by `python -m server.settings`.",
             "",
             "| variable | default | what it does |",
             "|---|---|---|",
