@@ -47,6 +47,7 @@ _BULLET = re.compile(r"^\s*(?:[-*+•‣◦–—]|#{1,6}|>|\d{1,3}[.)])\s+")
 _MARKER = re.compile(r"\s*\[\d{1,2}(?:\s*,\s*\d{1,2})*\]")
 _ENDED = re.compile(r"[.!?…。！？]['\"’”»)\]]*$")
 _HEADING_WORDS = 10
+_LONGEST_WORDS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +151,9 @@ def split(passages: Sequence[str]) -> list[Sentence]:
     seen: set[str] = set()
     for number, passage in enumerate(passages, start=1):
         lead = ""
-        spans = sentence_spans(passage)
-        for i, (start, end) in enumerate(spans):
-            text = passage[start:end]
-            if i + 1 < len(spans) and not lead and _leads(text):
+        texts = [part for start, end in sentence_spans(passage) for part in _parts(passage[start:end])]
+        for i, text in enumerate(texts):
+            if i + 1 < len(texts) and not lead and _leads(text):
                 lead = shown(text, end_stop=False)
                 continue
             key = " ".join(text.casefold().split())
@@ -162,6 +162,18 @@ def split(passages: Sequence[str]) -> list[Sentence]:
                 sentences.append(Sentence(text, number, lead))
             lead = ""
     return sentences
+
+
+def _parts(sentence: str) -> list[str]:
+    """A sentence as it is; what is too long for one (rows of a table, text without full stops) by lines, then words."""
+    if len(sentence.split()) <= _LONGEST_WORDS:
+        return [sentence]
+    parts = []
+    for line in sentence.splitlines():
+        words = [match.span() for match in re.finditer(r"\S+", line)]
+        for i in range(0, len(words), _LONGEST_WORDS):
+            parts.append(line[words[i][0] : words[min(i + _LONGEST_WORDS, len(words)) - 1][1]])
+    return parts
 
 
 def shortlist(question: str, sentences: Sequence[Sentence]) -> list[tuple[Sentence, float]]:

@@ -1,0 +1,116 @@
+"""The extractive generator on the real embedder: which sentences it takes, how it shows them, when it refuses."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.base import GenerationOptions, Message, Prompt
+from models.extractive import MAX_SENTENCES, SHORTLIST, ExtractiveGenerator, overlap, shortlist, shown, split, terms
+from models.fake import FakeEmbedder
+from models.openvino import OpenVinoEmbedder
+from models.refusal import REFUSAL, is_refusal
+from models.sentences import sentence_spans
+from models.store import ModelStore
+
+PUMPS = (
+    "The Falcon stands in hall 3. It was bought in 2011 from a dealer in Ghent.",
+    "## Kestrel\nThe Kestrel pump must be serviced every six months [12]. Its oil is changed by the operator.",
+    "Who may open the valve?\nOnly the shift leader. Visitors wait outside.",
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def generator() -> ExtractiveGenerator:
+    return ExtractiveGenerator(OpenVinoEmbedder.load(ModelStore(None).resolve("all-MiniLM-L6-v2", "embedder")))
+
+
+async def answer(generator: ExtractiveGenerator, question: str, passages: tuple[str, ...] = PUMPS) -> list[str]:
+    prompt = Prompt((Message("user", question),), question, passages)
+    return [d.text async for d in generator.generate(prompt, GenerationOptions()) if d.text]
+
+
+async def test_the_sentence_that_answers_comes_first_with_its_number(generator: ExtractiveGenerator) -> None:
+    parts = await answer(generator, "How often is the Kestrel pump serviced?")
+    assert parts[0] == "The Kestrel pump must be serviced every six months. [2]"
+    assert len(parts) <= MAX_SENTENCES
+    cut = "".join(parts)
+    assert len(sentence_spans(cut)) == len(parts), "each part is one sentence of the answer"
+
+
+async def test_a_question_in_the_text_is_answered_by_what_follows_it(generator: ExtractiveGenerator) -> None:
+    assert (await answer(generator, "Who may open the valve?"))[0] == "Only the shift leader. [3]"
+
+
+async def test_a_question_about_something_else_is_refused(generator: ExtractiveGenerator) -> None:
+    parts = await answer(generator, "Which enzymes regulate the methylation of histones?")
+    assert parts == [REFUSAL]
+    assert is_refusal("".join(parts))
+
+
+async def test_passages_without_words_are_no_support(generator: ExtractiveGenerator) -> None:
+    assert await answer(generator, "Who?", ("", " \n", "***", "—")) == [REFUSAL]
+
+
+async def test_a_sentence_longer_than_any_is_given_in_part(generator: ExtractiveGenerator) -> None:
+    parts = await answer(generator, "Who opens the valve?", ("the valve is opened by the shift leader and " * 200,))
+    assert parts[0].endswith("[1]")
+    assert 10 < len(parts[0].split()) < 100
+    rows = "\n".join(f"hall {i}\tpump {i * 7}" for i in range(100))
+    assert (await answer(generator, "Which pump stands in hall 41?", (rows,)))[0] == "hall 41 pump 287. [1]"
+
+
+async def test_a_word_longer_than_the_model_takes_is_no_error(generator: ExtractiveGenerator) -> None:
+    assert await answer(generator, "Who opens the valve?", ("ab1" * 3000,)) == [REFUSAL]
+
+
+def test_sentences_come_once_and_headings_and_questions_lead() -> None:
+    sentences = split((*PUMPS, "Visitors  wait\noutside. Else."))
+    assert [(s.text, s.number, s.lead) for s in sentences][2:] == [
+        ("The Kestrel pump must be serviced every six months [12].", 2, "Kestrel"),
+        ("Its oil is changed by the operator.", 2, ""),
+        ("Only the shift leader.", 3, "Who may open the valve?"),
+        ("Visitors wait outside.", 3, ""),
+        ("Else.", 4, ""),
+    ]
+
+
+def test_overlap_by_hand() -> None:
+    texts = ["pump serviced", "pump stands", "valve"]
+    # "pump" is in two of three, "serviced" in one: idf ln(1 + 1.5 / 2.5) and ln(1 + 2.5 / 1.5)
+    common, rare = math.log(1 + 1.5 / 2.5), math.log(1 + 2.5 / 1.5)
+    expected = [1.0, common / (common + rare), 0.0]
+    assert overlap("Pump service", texts) == pytest.approx(expected)
+    assert overlap("?!", texts) == [0.0] * 3
+    assert overlap("pump", []) == []
+
+
+def test_terms_are_short_stems_and_single_cjk_characters() -> None:
+    assert terms("Regulated REGULATION ß") == {"regul", "ss"}
+    assert terms("点検 valve") == {"点", "検", "valve"}
+
+
+def test_shown_is_one_line_without_marks_of_its_own() -> None:
+    assert shown("- oil\n  is changed[3]") == "oil is changed."
+    assert shown("1. Stop!") == "Stop!"
+    assert shown("He said “no.”") == "He said “no.”"
+
+
+@given(st.lists(st.text(max_size=60), max_size=12), st.text(max_size=40))
+def test_the_shortlist_is_short_in_order_and_of_the_passages(passages: list[str], question: str) -> None:
+    sentences = split(passages)
+    chosen = [sentence for sentence, _ in shortlist(question, sentences)]
+    assert len(chosen) == min(SHORTLIST, len(sentences))
+    assert [s.number for s in chosen] == sorted(s.number for s in chosen)
+    assert all(s.text in passages[s.number - 1] for s in chosen)
+
+
+async def test_max_tokens_cuts_the_sentence_that_does_not_fit() -> None:
+    generator = ExtractiveGenerator(FakeEmbedder(), refusal_threshold=0)
+    prompt = Prompt((), "Who?", ("one two three four five six seven.",))
+    parts = [d async for d in generator.generate(prompt, GenerationOptions(max_tokens=3))]
+    assert "".join(p.text for p in parts).split() == ["one", "two", "three"]
+    assert parts[-1].finish_reason == "length"
