@@ -44,14 +44,20 @@ def questions(limit: int = QUESTIONS) -> list[str]:
     return [json.loads(line)["text"] for line in lines[: limit * 3 : 3]]
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    client: httpx2.Client
+    pid: int
+
+
 @contextmanager
-def server(folder: Path, port: int, log: Path) -> Iterator[httpx2.Client]:
+def server(folder: Path, port: int, log: Path, **settings: str) -> Iterator[Server]:
     """A server in a process of its own, as a user starts it; stopped at the end."""
     env = os.environ | {
         "REFDESK_DATA_DIR": str(folder),
         "REFDESK_PORT": str(port),
         "REFDESK_KEYS_REQUIRED": "false",
-        "REFDESK_CHUNK_TOKENS": str(CHUNK_TOKENS),
+        **settings,
     }
     with log.open("w") as output:
         process = subprocess.Popen([sys.executable, "-m", "server", "serve"], env=env, stdout=output, stderr=output)
@@ -65,7 +71,7 @@ def server(folder: Path, port: int, log: Path) -> Iterator[httpx2.Client]:
                 time.sleep(0.1)
         else:
             raise SystemExit(f"the server did not become ready; its log: {log.read_text()[-2000:]}")
-        yield client
+        yield Server(client, process.pid)
     finally:
         client.close()
         process.send_signal(signal.SIGTERM)
@@ -133,7 +139,9 @@ def main() -> None:
     asked = questions()
     warm, first, second, third = asked[:20], asked[20:270], asked[270:370], asked[370:]
     runs = []
-    with server(arguments.folder, arguments.port, Path(".cache/latency.log")) as client:
+    settings = {"REFDESK_CHUNK_TOKENS": str(CHUNK_TOKENS)}
+    with server(arguments.folder, arguments.port, Path(".cache/latency.log"), **settings) as running:
+        client = running.client
         ask(client, "warm", warm, rerank=False)
         runs.append(ask(client, "no rerank", first, rerank=False))
         runs.append(ask(client, "late interaction, depth 50", second, rerank=True))

@@ -1,0 +1,113 @@
+"""Ingestion end to end, read to searchable, beside the bare embedder on the very same chunks, in one run.
+
+`python -m eval.ingestion` prints chunks a second of: the embedder alone, an ingestion, an ingestion under one search
+client; and the ratios, which are what counts: rates are this machine's.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from indexers.read import read
+from indexers.sources import sources
+from models.base import Passage
+from server.base import SearchRequest
+from server.build import Desk, build
+from server.ingest import WINDOW_CHUNKS, Target
+from server.settings import Settings
+
+CORPUS = Path("../shared/data/scifact/corpus.jsonl")
+QUERIES = Path("../shared/data/scifact/queries.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    name: str
+    chunks: int
+    seconds: float
+    searches: int = 0
+
+    @property
+    def per_second(self) -> float:
+        return self.chunks / self.seconds
+
+
+async def bare(desk: Desk, file: Path) -> Rate:
+    """The embedder alone, in the ingestion's own windows, on chunks made beforehand."""
+    documents = read(file.read_bytes(), file.name, max_bytes=2**30).documents
+    chunker = desk.pipeline.chunker
+    passages = [
+        Passage(chunk.context + document.text[chunk.start : chunk.end], chunk.token_ids)
+        for document, chunks in zip(documents, chunker.chunk_batch(documents), strict=True)
+        for chunk in chunks
+    ]
+    started = time.perf_counter()
+    for at in range(0, len(passages), WINDOW_CHUNKS):
+        await desk.pipeline.models.embedder.embed_passages(passages[at : at + WINDOW_CHUNKS])
+    return Rate("embedder alone", len(passages), time.perf_counter() - started)
+
+
+async def ingest(desk: Desk, file: Path, namespace: str, *, searching: bool) -> Rate:
+    """An ingestion into an empty namespace, with or without a client that asks one question after another."""
+    asked = [json.loads(line)["text"] for line in QUERIES.read_text().splitlines()]
+    searches = 0
+
+    async def client() -> None:
+        nonlocal searches
+        while True:
+            question = f"{asked[searches % len(asked)]} {searches}"  # never the same: no cache answers
+            await desk.pipeline.search(SearchRequest(question, "docs", ("bare",), rerank=False))
+            searches += 1
+
+    other = asyncio.create_task(client()) if searching else None
+    started = time.perf_counter()
+    receipt = await desk.pipeline.ingest(list(sources(file)), Target("docs", namespace))
+    seconds = time.perf_counter() - started
+    if other is not None:
+        other.cancel()
+        await asyncio.wait([other])
+    name = "ingestion under one search client" if searching else "ingestion"
+    return Rate(name, receipt.tally.chunks, seconds, searches)
+
+
+async def run(documents: int, repeats: int) -> list[Rate]:
+    """All three, in turn, `repeats` times; of each the fastest, since what slows a run down is never the code alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "corpus.jsonl")
+        file.write_text("\n".join(CORPUS.read_text().splitlines()[:documents]))
+        desk = await build(Settings(data_dir=Path(folder, "data")), command="eval.ingestion")
+        try:
+            await ingest(desk, file, "bare", searching=False)  # warm, and something to search
+            rates = []
+            for i in range(repeats):
+                rates += [await bare(desk, file), await ingest(desk, file, f"quiet-{i}", searching=False)]
+                rates += [await ingest(desk, file, f"busy-{i}", searching=True)]
+        finally:
+            await desk.close()
+    names = list(dict.fromkeys(rate.name for rate in rates))
+    return [min((r for r in rates if r.name == name), key=lambda r: r.seconds) for name in names]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--documents", type=int, default=300)
+    parser.add_argument("--repeats", type=int, default=2)
+    arguments = parser.parse_args()
+    rates = asyncio.run(run(arguments.documents, arguments.repeats))
+    out = Table("", "chunks", "seconds", "chunks/s", "of the embedder alone", "searches beside it")
+    for rate in rates:
+        share = rate.per_second / rates[0].per_second
+        row = (str(rate.chunks), f"{rate.seconds:.1f}", f"{rate.per_second:.1f}", f"{share:.0%}")
+        out.add_row(rate.name, *row, str(rate.searches or ""))
+    Console().print(out)
+
+
+if __name__ == "__main__":
+    main()
