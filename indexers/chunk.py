@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from indexers.base import Chunk, Document, Int32
-from indexers.pack import Packer, make_items
+from indexers.pack import Items, Packer, make_items
 from indexers.structure import WORD, Bool, Int8, Int64, Pages, Section, code_points, sections, strengths, visible
 
 _ALGORITHM = "structure-1"  # another way of cutting gets another number, and documents are chunked anew
@@ -116,26 +116,20 @@ class Chunker:
             return _Context(line, tokens.ids)
         ends = tokens.offsets[:, 1]
         cut = int(ends[most - 1])
-        if not line[cut].isspace():
+        if not line[cut : cut + 1].isspace():
             cut = max(line.rfind(" ", 0, cut), 0) or cut
         return _Context(f"{line[:cut].rstrip()}\n", tokens.ids[:most][ends[:most] <= cut])
 
     def _cut(self, outline: _Outline, contexts: dict[str, _Context], pieces: Sequence[TokenisedText]) -> list[Chunk]:
         if not pieces:
             return []
-        text, found = outline.document.text, outline.sections
+        text = outline.document.text
         ids = np.concatenate([piece.ids for piece in pieces])
         offsets: Int64 = np.concatenate(
             [piece.offsets + np.int64(start) for piece, start in zip(pieces, outline.pieces, strict=False)]
         )
         items = make_items(outline.strengths, outline.visible, offsets, self._budget - self._budget // _CONTEXT_SHARE)
-        heads = np.searchsorted(items.starts[:-1], [section.start for section in found]).tolist()
-        packer = Packer(
-            items,
-            [(head, section.level) for head, section in zip(heads, found, strict=True)],
-            lambda section, at_heading: self._budget - len(contexts[outline.contexts[section][not at_heading]].ids),
-            self._settings.overlap,
-        )
+        packer = self._packer(outline, items, contexts)
         pages, chunks, until = Pages(outline.document.marks), list[Chunk](), 0
         for span in packer.spans():
             start, end = _trimmed(text, int(items.starts[span.first]), int(items.starts[span.last]))
@@ -151,12 +145,22 @@ class Chunker:
                     end=end,
                     context=context.text,
                     page=pages.at(start),
-                    heading_path=_shared_path(found[span.section : packer.section_of(span.last - 1) + 1]),
+                    heading_path=_shared_path(outline.sections[span.section : packer.section_of(span.last - 1) + 1]),
                     token_ids=np.concatenate((context.ids, own)),
                     token_count=len(own),
                 )
             )
         return chunks
+
+    def _packer(self, outline: _Outline, items: Items, contexts: dict[str, _Context]) -> Packer:
+        found = outline.sections
+        heads = np.searchsorted(items.starts[:-1], [section.start for section in found]).tolist()
+        return Packer(
+            items,
+            [(head, section.level) for head, section in zip(heads, found, strict=True)],
+            lambda section, at_heading: self._budget - len(contexts[outline.contexts[section][not at_heading]].ids),
+            self._settings.overlap,
+        )
 
 
 def _outline(document: Document) -> _Outline:
@@ -171,7 +175,7 @@ def _pieces(marked: Int8) -> list[int]:
     """Where to cut the text for the tokenizer: between words, and inside of one only if it is as long as a piece."""
     words = np.flatnonzero(marked >= WORD)
     if not len(words):
-        return []
+        return [0]
     bounds = [0]
     while bounds[-1] + _PIECE_CHARS < len(marked):
         at = bounds[-1] + _PIECE_CHARS

@@ -101,7 +101,9 @@ def test_any_text_is_cut_into_exact_slices_within_the_budget(
     source = document(text, *found, title=title)
     chunks = chunker(tokenizer, max_tokens, overlap).chunk(source)
     check(source, chunks, max_tokens)
-    again = chunker(tokenizer, max_tokens, overlap).chunk_batch([document(SENTENCE), source])[1]
+    again = chunker(tokenizer, max_tokens, overlap).chunk_batch(
+        [document(SENTENCE), document("\n", title="Blank"), source]
+    )[2]
     assert [(c.start, c.end, c.context, c.token_ids.tolist()) for c in again] == [
         (c.start, c.end, c.context, c.token_ids.tolist()) for c in chunks
     ]
