@@ -27,7 +27,7 @@ from server.prompt import build_prompt
 KINDS = ("answerable", "adversarial", "foreign")
 WANTED = 0.90  # of the questions from another corpus, refused
 WRONG_REFUSALS = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.50)
-OPTIONS = GenerationOptions(max_tokens=96, temperature=0, timeout_s=600)
+OPTIONS = GenerationOptions(max_tokens=64, temperature=0, timeout_s=600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,10 @@ def answerability_tables(asked: Sequence[Asked]) -> str:
     dense = quantile([a.result.best_dense for a in asked if a.kind == "answerable"], refused(answerable, threshold))
     return "\n\n".join(
         [
-            f"{len(answerable)} answerable, {len(adversarial)} adversarial, {len(foreign)} foreign questions. Area under "
-            f"the curve: {auc(answerable, foreign):.3f} foreign, {auc(answerable, adversarial):.3f} adversarial. Chosen "
-            f"on the first half: **{threshold:.2f}** (the code has {DEFAULT_THRESHOLD}); the best cosine of which as "
-            f"many answerable questions stay below: {dense:.2f}.",
+            f"{len(answerable)} answerable, {len(adversarial)} adversarial, {len(foreign)} foreign questions; area "
+            f"under the curve {auc(answerable, foreign):.3f} foreign, {auc(answerable, adversarial):.3f} adversarial. "
+            f"Chosen on the first half: **{threshold:.2f}** (the code has {DEFAULT_THRESHOLD}); as many answerable "
+            f"questions have no cosine above {dense:.2f}.",
             str(
                 Table(["refused below", *(f"{kind}, {half} half" for kind in KINDS for half in ("1st", "2nd"))], halves)
             ),
@@ -117,8 +117,8 @@ async def answer(asked: Asked, generator: Generator, embedder: Embedder, *, pass
 
 
 def judge(asked: Asked, text: str, quotes: Sequence[str], ms: float) -> Answered:
-    """The scores of an answer and of the words it cites."""
-    golds, said = asked.question.answers, without_markers(text)
+    """The scores of an answer and of the words it cites; a refusal of an answerable question scores 0."""
+    golds, said = asked.question.answers, "" if is_refusal(text) else without_markers(text)
     is_cited = any(holds(quote, golds) for quote in quotes)
     return Answered(asked, text, exact_match(said, golds), f1(said, golds), is_cited, ms)
 
