@@ -1,30 +1,17 @@
 """Canonical text (NFC, LF line ends, no NUL, no lone surrogate), and the builder that keeps marks exact in it."""
 
 import re
-import sys
 import unicodedata
 from typing import Literal
+
+import numpy as np
 
 from indexers.base import Mark
 
 # Normalisation sorts each run of combining marks and takes the square of its length: 80,000 marks on one letter take
 # 13 s. Runs are cut at 30, the limit of the Stream-Safe Text Format (Unicode Standard Annex 15, section 13).
 _MAX_COMBINING = 30
-
-
-def _combining_class() -> str:
-    """A regular expression class of every code point whose canonical combining class is not 0."""
-    points = [c for c in range(0x300, sys.maxunicode + 1) if unicodedata.combining(chr(c))]
-    ranges: list[list[int]] = []
-    for point in points:
-        if ranges and ranges[-1][1] == point - 1:
-            ranges[-1][1] = point
-        else:
-            ranges.append([point, point])
-    return "[" + "".join(f"{chr(a)}-{chr(b)}" for a, b in ranges) + "]"
-
-
-_LONG_RUN = re.compile(f"((?:{_combining_class()}){{{_MAX_COMBINING}}}){_combining_class()}+")
+_IS_COMBINING = np.array([unicodedata.combining(chr(c)) != 0 for c in range(0x1F000)])  # the last one is U+1E94A
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -41,7 +28,22 @@ def canonical(text: str) -> str:
         return text
     if _SURROGATE.search(text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return unicodedata.normalize("NFC", _LONG_RUN.sub(r"\1", text))
+    return _without_long_runs(unicodedata.normalize("NFC", _without_long_runs(text)))  # U+0344 becomes two marks
+
+
+def _without_long_runs(text: str) -> str:
+    if len(text) <= _MAX_COMBINING:
+        return text
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+    combining = _IS_COMBINING[np.minimum(codes, len(_IS_COMBINING) - 1)]
+    if np.count_nonzero(combining) <= _MAX_COMBINING:
+        return text
+    # A mark's place in its run, from 1; 0 for any other character.
+    positions = np.arange(len(codes), dtype=np.int32)
+    place = positions - np.maximum.accumulate(np.where(combining, np.int32(-1), positions))
+    if int(place.max()) <= _MAX_COMBINING:
+        return text
+    return codes[place <= _MAX_COMBINING].tobytes().decode("utf-32-le")
 
 
 class TooLongError(Exception):

@@ -14,7 +14,7 @@ class Limits:
     """What one source may cost. The defaults are far above real documents and far below this machine's memory."""
 
     max_bytes: int
-    max_chars: int = 200_000_000  # of canonical text
+    max_chars: int = 100_000_000  # of canonical text
     max_expanded_bytes: int = 512 * 2**20  # all members of an Office package
     max_part_bytes: int = 64 * 2**20  # a member that is parsed into a tree (some ten times its size in memory)
     max_ratio: int = 300  # expanded to packed, beyond the first 16 MiB

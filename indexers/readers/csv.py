@@ -30,7 +30,8 @@ def read_csv(raw: Raw) -> Extracts:
         else:
             delimiter = _delimiter(text, raw.uri)
         builder = raw.builder()
-        write_rows(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), builder, CellBudget(raw))
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        write_rows(CellBudget(raw).counted(rows), builder)
         if builder.empty:
             raise raw.refuse("empty", "none of its cells holds anything")
         yield Extract(builder.text, builder.marks)

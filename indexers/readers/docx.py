@@ -6,15 +6,27 @@ from collections.abc import Iterable, Iterator
 
 import docx
 from docx.document import Document as WordDocument
+from docx.exceptions import PythonDocxError
+from docx.image.exceptions import InvalidImageStreamError, UnexpectedEndOfFileError, UnrecognizedImageError
 from docx.opc.exceptions import OpcError
 from docx.oxml.parser import parse_xml
 from docx.oxml.xmlchemy import BaseOxmlElement
-from lxml.etree import LxmlError  # type: ignore[import-untyped]
+from lxml.etree import Error as LxmlError  # type: ignore[import-untyped]
 
 from indexers.canonical import TextBuilder
 from indexers.readers.base import Extract, Extracts, Raw, map_errors
 from indexers.readers.package import check_package
 
+ERRORS = (
+    PythonDocxError,
+    OpcError,
+    InvalidImageStreamError,
+    UnexpectedEndOfFileError,
+    UnrecognizedImageError,
+    LxmlError,
+    zipfile.BadZipFile,
+    RuntimeError,
+)
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _FOOTNOTES = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/footnotes"
@@ -29,7 +41,7 @@ _CHARACTERS = {_W + "tab": "\t", _W + "br": "\n", _W + "cr": "\n", _W + "noBreak
 def read_docx(raw: Raw) -> Extracts:
     """One document, without headers, footers, comments, deleted text and the numbers that Word counts itself."""
     check_package(raw)
-    with map_errors(raw, OpcError, LxmlError, zipfile.BadZipFile, RuntimeError):
+    with map_errors(raw, *ERRORS):
         document = docx.Document(io.BytesIO(raw.data))
         writer = _Writer(document, raw.builder())
         writer.write(document.element.body)
@@ -119,7 +131,15 @@ def _text(paragraph: BaseOxmlElement) -> str:
 
 def _deep_text(cell: BaseOxmlElement) -> str:
     """The words of everything in a cell, nested tables too."""
-    return " ".join(_text(p) for p in cell.iter(_W + "p"))
+    parts: list[str] = []
+    stack = list(reversed(cell))
+    while stack:
+        element = stack.pop()
+        if element.tag == _W + "p":
+            parts.append(_text(element))
+        if element.tag not in _SKIPPED:
+            stack.extend(reversed(element))
+    return " ".join(parts)
 
 
 def _properties(paragraph: BaseOxmlElement) -> tuple[str, int | None, bool]:

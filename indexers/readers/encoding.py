@@ -106,7 +106,7 @@ def _detected(raw: Raw) -> Decoded:
     if len(data) > _SAMPLE_BYTES:  # cut at a line end: no character is cut in two
         sample = data[: data.rfind(b"\n", 0, _SAMPLE_BYTES) + 1] or data[:_SAMPLE_BYTES]
     if b"\0" not in sample:
-        matches = list(charset_normalizer.from_bytes(sample))
+        matches = [match for match in charset_normalizer.from_bytes(sample) if not _is_half_width(str(match))]
         best = matches[0] if matches else None
         if best is not None:
             close = {
@@ -117,9 +117,17 @@ def _detected(raw: Raw) -> Decoded:
     raise raw.refuse("type mismatch", "its bytes are text in no encoding; if it is text, save it as UTF-8")
 
 
+def _is_half_width(text: str) -> bool:
+    """Whether the letters are half-width katakana: Cyrillic in KOI8 looks so in Shift-JIS, and nobody writes so."""
+    beyond = sum(c > "\x7f" for c in text)
+    return sum("\uff61" <= c <= "\uff9f" for c in text) > 0.3 * beyond > 0
+
+
 def _checked(raw: Raw, decoded: Decoded) -> Decoded:
     """Refuse noise that happens to decode: text has no control characters, bar a stray one."""
     text = decoded.text
+    if decoded.replaced > 0.1 * len(text):
+        raise raw.refuse("type mismatch", f"{decoded.replaced} places are not {decoded.encoding}, so it is not text")
     odd = len(_CONTROL.findall(text[:1_000_000])) + text.count("\0", 0, 1_000_000)
     if odd > 2 and odd > min(len(text), 1_000_000) * 0.005:
         raise raw.refuse("type mismatch", f"it holds {odd} control characters, so it is not text")

@@ -59,8 +59,10 @@ _MAGIC = (
     (b"\x7fELF", "a program"), (b"SQLite format 3\0", "a SQLite database"), (b"{\\rtf", "an RTF document"),
     (b"ID3", "sound"), (b"\0\0\0\x18ftyp", "a film"), (b"\0\0\0\x20ftyp", "a film"), (b"OggS", "sound"),
 )  # fmt: skip
-_HTML = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.{0,2000}?-->\s*)*<(?:!doctype html|html)[\s>]",
-                   re.IGNORECASE | re.DOTALL)  # fmt: skip
+_HTML = re.compile(
+    rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*+-->\s*)*+<(?:!doctype html|html)[\s>]",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def find_format(data: bytes, uri: str, media_type: str | None = None) -> Format:

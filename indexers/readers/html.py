@@ -2,7 +2,7 @@
 
 import re
 
-from selectolax.lexbor import LexborHTMLParser, LexborNode
+from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNode
 
 from indexers.canonical import TextBuilder
 from indexers.readers.base import Extract, Extracts, Raw, map_errors
@@ -12,6 +12,9 @@ from indexers.readers.text import replaced
 _META_CHARSET = re.compile(rb"<meta[^>]{0,300}?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_.:-]+)", re.IGNORECASE)
 _XML_ENCODING = re.compile(rb"\A\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([a-zA-Z0-9_.:-]+)")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+# What the parser takes for words, unless it stands inside <svg> or <math>.
+_SCRIPTS = re.compile(r"<(script|style)\b(?:(?!</\1).)*+|<!--(?:(?!-->).)*+", re.IGNORECASE | re.DOTALL)
+_FOREIGN = re.compile(r"<(?:svg|math)\b", re.IGNORECASE)
 _SPACE = re.compile(r"[ \t\n\r\f\v\u00a0]+")
 
 
@@ -46,7 +49,8 @@ def read_html(raw: Raw) -> Extracts:
     yield from replaced(raw, decoded)
     _check_depth(raw, decoded.text)
     with map_errors(raw):
-        tree = LexborHTMLParser(decoded.text)
+        # Without events: they copy a <select>'s option at every other one, the square of their number in time.
+        tree = LexborHTMLParser(decoded.text, options=LexborDocumentOptions.WO_EVENTS)
         writer = _Writer(raw.builder())
         if tree.root is not None:
             writer.write(tree.root)
@@ -62,7 +66,7 @@ def read_html(raw: Raw) -> Extracts:
 def _check_depth(raw: Raw, html: str) -> None:
     """Refuse pages that cost the parser the square of their length: deep nesting, and formatting left open."""
     depth = formatting = reopened = 0
-    for match in _TAG.finditer(html):
+    for match in _TAG.finditer(_SCRIPTS.sub("", html) if not _FOREIGN.search(html) else html):
         name = match[2].lower()
         if name in _VOID or name in _OPTIONAL_END:
             reopened += formatting  # a paragraph reopens every <b> and <font> that is still open

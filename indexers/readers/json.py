@@ -7,6 +7,7 @@ from indexers.canonical import TextBuilder
 from indexers.readers.base import Extract, Extracts, Raw, map_errors
 from indexers.readers.encoding import decode
 
+_PATH_CHARS = 300  # of a path are written, its end: a long key would stand before every value below it
 _LINE_CHARS = 200  # a list of scalars stands on one line up to this
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
@@ -57,6 +58,8 @@ def _lines(root: JsonValue) -> Iterator[str]:
             else:
                 stack.extend((f"{path}[{i}]", value[i]) for i in range(len(value) - 1, -1, -1))
         elif words := _scalar(value):
+            if len(path) > _PATH_CHARS:
+                path = "…" + path[-_PATH_CHARS:]
             yield f"{path}: {words}" if path else words
 
 

@@ -52,7 +52,7 @@ _HEADING_CHARS = 160
 _HEADING_SHARE = 0.2  # of the document's characters: type used more than that is no heading's
 _BULLET = re.compile(r"(?:[•▪■●○◦‣⁃∙·–—*-]|\(?(?:\d{1,2}|[a-z])[.)])\s")
 _NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,5})\.?\s+\S*[^\W\d_]{2}")
-_LEADER = re.compile(r"(?:\.\s?){4,}|\s\d+$")  # a line of a table of contents
+_LEADER = re.compile(r"(?:\.\s?){4,}")  # a line of a table of contents
 _SENTENCE_END = re.compile(r"[.!?:;。！？][\"'”’)\]]*$")
 _WORD_BREAK = re.compile("(\\w+)\ufffe(\\w+)")
 
@@ -152,6 +152,8 @@ def _continues(group: list[Line], line: Line, edge: float, leading: float) -> bo
     indent = line.left - last.left
     if len(group) > 1 and abs(indent) > 0.5 * line.size and not line.text[0].islower():
         return False  # a first line set in, or the next entry of a hanging list
+    if line.text[0].islower() and not _SENTENCE_END.search(last.text):
+        return True  # in the midst of a sentence, however ragged the edge
     first_word = line.text.split(" ", 1)[0]
     character = (line.right - line.left) / len(line.text)
     return last.right + (len(first_word) + 1) * character >= edge - 0.1 * line.size

@@ -13,10 +13,14 @@ from indexers.readers.encoding import decode
 from indexers.readers.text import replaced
 
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(.*?\n)??\1[ \t]*(?:\n|\Z)", re.DOTALL)
+_FIELD = re.compile(r"(?:#.*\n)*[\"']?[\w.-]+[\"']?[ \t]*[:=](?:\s|\Z)")
 _TITLE = re.compile(r"^title[ \t]*[:=][ \t]*(.+?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
+
+_HEADING_CHARS = 1000  # beyond it inline markup is not looked at: nested brackets take the square of their number
 
 # Only the block grammar is run over the whole text: inline markup matters in headings alone.
 _BLOCKS = MarkdownIt("commonmark")
+_BLOCKS.disable("reference")  # definitions are no headings, and many take the square of their number
 _BLOCKS.core.ruler.enableOnly(["normalize", "block"])
 _INLINE = MarkdownIt("commonmark")
 
@@ -38,7 +42,7 @@ def read_markdown(raw: Raw) -> Extracts:
 
 def _front_matter(text: str) -> tuple[str | None, str]:
     match = _FRONT_MATTER.match(text)
-    if match is None:
+    if match is None or not _FIELD.match(match[2] or ""):  # a rule as the first line is no front matter
         return None, text
     title = _TITLE.search(match[2] or "")
     return (title[1].strip("\"'") or None) if title else None, text[match.end() :]
@@ -52,7 +56,7 @@ def _headings(text: str) -> tuple[Mark, ...]:
     tokens = _BLOCKS.parse(text)
     for token, content in pairwise(tokens):
         if token.type == "heading_open" and token.level == 0 and token.map:
-            words = " ".join(_plain(_INLINE.parseInline(content.content)).split())
+            words = " ".join(_plain(_INLINE.parseInline(content.content[:_HEADING_CHARS])).split())
             if words:
                 marks.append(Mark("heading", starts[token.map[0]], int(token.tag[1]), words))
     return tuple(marks)

@@ -3,7 +3,7 @@
 import math
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pypdfium2
 import pypdfium2.raw as pdfium
@@ -13,6 +13,7 @@ from indexers.readers.layout import Line, Page, write_pages
 
 _PDFIUM = threading.Lock()  # pdfium may be in use by one thread of a process only
 _ERROR_PASSWORD = 4  # FPDF_ERR_PASSWORD
+_MAX_FIELDS = 10_000  # of a page
 # pdfium ends a line by CR LF, and by U+FFFE where it takes the hyphen before it for one of line breaking.
 _LINE = re.compile("([^\r\n\ufffe\x02]*)(\ufffe|\x02|\r\n|\r|\n|$)")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # glyphs without a mapping to Unicode come out as these
@@ -42,6 +43,9 @@ def _read_pages(raw: Raw) -> tuple[str, list[Page]]:
             raise raw.refuse("encrypted", "it wants a password; save it without one") from exc
         raise
     try:
+        if document.get_formtype():
+            document.init_forms()
+        forms = document.formenv
         count = len(document)
         if count == 0:
             raise raw.refuse("corrupt", "it has no pages")
@@ -50,7 +54,7 @@ def _read_pages(raw: Raw) -> tuple[str, list[Page]]:
         pages, failures, size = [], 0, 0
         for number in range(count):
             try:
-                page = _read_page(document, number)
+                page = _read_page(document, number, forms)
             except pypdfium2.PdfiumError:  # a page whose object is damaged; the others may be sound
                 failures += 1
                 continue
@@ -65,7 +69,7 @@ def _read_pages(raw: Raw) -> tuple[str, list[Page]]:
         document.close()
 
 
-def _read_page(document: pypdfium2.PdfDocument, index: int) -> Page:
+def _read_page(document: pypdfium2.PdfDocument, index: int, forms: pypdfium2.PdfFormEnv | None) -> Page:
     page = document[index]
     try:
         text_page = page.get_textpage()
@@ -74,6 +78,8 @@ def _read_page(document: pypdfium2.PdfDocument, index: int) -> Page:
             lines = tuple(_lines(text_page.raw, text))
         finally:
             text_page.close()
+        if forms is not None:
+            lines += tuple(Line(f"{name}: {value}" if name else value) for name, value in _fields(page.raw, forms.raw))
         return Page(index + 1, page.get_height(), lines)
     finally:
         page.close()
@@ -115,3 +121,37 @@ def _line(text_page: object, text: str, span: tuple[int, int], hyphenated: bool)
     elif quarter == 3:
         left, bottom, right, top = -top, left, -bottom, right
     return Line(text, hyphenated, left, bottom, right, top, round(size, 1), bold, quarter)
+
+
+def _fields(page: object, forms: object) -> Iterator[tuple[str, str]]:
+    """The names and values of the form fields on a page; unset check boxes and empty fields have none."""
+    for index in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MAX_FIELDS)):
+        annotation = pdfium.FPDFPage_GetAnnot(page, index)
+        if not annotation:
+            continue
+        try:
+            if pdfium.FPDFAnnot_GetSubtype(annotation) == pdfium.FPDF_ANNOT_WIDGET:
+                value = _chosen(forms, annotation) or _wide(pdfium.FPDFAnnot_GetFormFieldValue, forms, annotation)
+                if value and value != "Off":
+                    yield _wide(pdfium.FPDFAnnot_GetFormFieldName, forms, annotation), value
+        finally:
+            pdfium.FPDFPage_CloseAnnot(annotation)
+
+
+def _chosen(forms: object, annotation: object) -> str:
+    """What a combo or list box shows as chosen; its value is but the name of that inside the form."""
+    count = min(pdfium.FPDFAnnot_GetOptionCount(forms, annotation), _MAX_FIELDS)
+    chosen = (i for i in range(count) if pdfium.FPDFAnnot_IsOptionSelected(forms, annotation, i))
+
+    def label(index: int) -> str:
+        return _wide(lambda f, a, b, n: pdfium.FPDFAnnot_GetOptionLabel(f, a, index, b, n), forms, annotation)
+
+    return ", ".join(filter(None, map(label, chosen)))
+
+
+def _wide(get: Callable[..., int], forms: object, annotation: object) -> str:
+    """Call a function of pdfium that says how many bytes of UTF-16 it has, then writes them."""
+    size = get(forms, annotation, None, 0)
+    buffer = (pdfium.FPDF_WCHAR * (size // 2 + 1))()
+    get(forms, annotation, buffer, size)
+    return " ".join(_CONTROL.sub("", bytes(buffer)[: max(size - 2, 0)].decode("utf-16-le", "ignore")).split())

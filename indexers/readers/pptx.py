@@ -6,33 +6,38 @@ from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 
 import pptx
-from lxml.etree import LxmlError  # type: ignore[import-untyped]
+from lxml.etree import Error as LxmlError  # type: ignore[import-untyped]
 from pptx.chart.chart import Chart
 from pptx.exc import PythonPptxError
 from pptx.shapes.base import BaseShape
 from pptx.slide import Slide
 from pptx.table import Table
 
+from indexers.base import UnreadableError
 from indexers.canonical import TextBuilder
 from indexers.readers.base import Extract, Extracts, Raw, map_errors
 from indexers.readers.package import check_package
+
+ERRORS = (PythonPptxError, LxmlError, zipfile.BadZipFile)
+_MARGINAL = {"DATE", "FOOTER", "SLIDE_NUMBER", "HEADER"}
 
 
 def read_pptx(raw: Raw) -> Extracts:
     """One document. Text inside pictures and SmartArt is left out; so are slide numbers, dates and footers."""
     check_package(raw)
-    with map_errors(raw, PythonPptxError, LxmlError, zipfile.BadZipFile):
+    with map_errors(raw, *ERRORS):
         presentation = pptx.Presentation(io.BytesIO(raw.data))
         builder = raw.builder()
         for number, slide in enumerate(presentation.slides, start=1):
-            _write_slide(slide, number, builder)
+            yield from _write_slide(raw, slide, number, builder)
         if builder.empty:
             raise raw.refuse("no text", "none of its slides holds text")
         first = next((m.text for m in builder.marks if m.kind == "heading"), None)
         yield Extract(builder.text, builder.marks, (presentation.core_properties.title, first))
 
 
-def _write_slide(slide: Slide, number: int, builder: TextBuilder) -> None:
+def _write_slide(raw: Raw, slide: Slide, number: int, builder: TextBuilder) -> Iterator[UnreadableError]:
+    """Write a slide; a chart that cannot be read, of a kind the library does not know, is reported."""
     title = slide.shapes.title
     words = " ".join(title.text_frame.text.split()) if title is not None else ""
     builder.page(number, words)
@@ -40,6 +45,14 @@ def _write_slide(slide: Slide, number: int, builder: TextBuilder) -> None:
     for shape in _flat(slide.shapes):
         if title is None or shape.shape_id != title.shape_id:
             _write_shape(shape, builder)
+            if getattr(shape, "has_chart", False):
+                try:
+                    with map_errors(raw, *ERRORS):
+                        _write_chart(shape.chart, builder)
+                except UnreadableError as failure:
+                    if failure.reason != "corrupt":
+                        raise
+                    yield raw.refuse("corrupt", f"the chart {shape.name!r} on slide {number}: {failure.detail}")
     if slide.has_notes_slide and (notes := slide.notes_slide.notes_text_frame) is not None and notes.text.strip():
         builder.block("Notes: " + _lines(notes.text))
 
@@ -56,9 +69,6 @@ def _flat(shapes: Iterable[BaseShape]) -> Iterator[BaseShape]:
             yield shape
 
 
-_MARGINAL = {"DATE", "FOOTER", "SLIDE_NUMBER", "HEADER"}
-
-
 def _write_shape(shape: BaseShape, builder: TextBuilder) -> None:
     kind = shape.placeholder_format.type if shape.is_placeholder else None
     if kind is not None and kind.name in _MARGINAL:
@@ -67,8 +77,6 @@ def _write_shape(shape: BaseShape, builder: TextBuilder) -> None:
         builder.block(_lines(shape.text_frame.text))
     elif getattr(shape, "has_table", False):
         _write_table(shape.table, builder)
-    elif getattr(shape, "has_chart", False):
-        _write_chart(shape.chart, builder)
 
 
 def _write_table(table: Table, builder: TextBuilder) -> None:

@@ -6,17 +6,23 @@ import threading
 import warnings
 import zipfile
 from collections.abc import Iterator
+from itertools import chain, islice
 from xml.etree.ElementTree import ParseError
 
 import openpyxl
-from lxml.etree import LxmlError  # type: ignore[import-untyped]
-from openpyxl.utils.exceptions import InvalidFileException
+from lxml.etree import Error as LxmlError  # type: ignore[import-untyped]
+from openpyxl.utils import exceptions
 from openpyxl.workbook import Workbook
 
 from indexers.readers.base import Extract, Extracts, Raw, map_errors
 from indexers.readers.package import check_package
 from indexers.readers.table import CellBudget, write_rows
 
+_OPENPYXL_ERRORS = tuple(
+    error for error in vars(exceptions).values() if isinstance(error, type) and issubclass(error, Exception)
+)  # they have no common class
+ERRORS = (*_OPENPYXL_ERRORS, LxmlError, ParseError, zipfile.BadZipFile)
+_MAX_ROWS = 1_048_576  # of a sheet, by the format; one that claims more has its rows up to there
 # openpyxl warns about features it leaves out; silencing that is the whole process's state, so one thread at a time.
 _WARNINGS = threading.Lock()
 
@@ -25,7 +31,7 @@ def read_xlsx(raw: Raw) -> Extracts:
     """One document. Charts, comments and formulas that were never calculated have no text here."""
     check_package(raw, streamed="xl/")
     with (
-        map_errors(raw, InvalidFileException, LxmlError, ParseError, zipfile.BadZipFile),
+        map_errors(raw, *ERRORS),
         _WARNINGS,
         warnings.catch_warnings(),
     ):
@@ -35,11 +41,11 @@ def read_xlsx(raw: Raw) -> Extracts:
             builder = raw.builder()
             cells = CellBudget(raw)
             for name in workbook.sheetnames:
-                rows = _rows(workbook, name)
+                rows = cells.counted(_rows(workbook, name))
                 first = next((row for row in rows if any(row)), None)
                 if first is not None:
                     builder.heading(1, name)
-                    write_rows(_chained(first, rows), builder, cells)
+                    write_rows(chain([first], rows), builder)
             if builder.empty:
                 raise raw.refuse("no text", "none of its sheets holds a value")
             extract = Extract(builder.text, builder.marks, (workbook.properties.title,))
@@ -48,25 +54,18 @@ def read_xlsx(raw: Raw) -> Extracts:
     yield extract
 
 
-def _chained(first: list[str], rest: Iterator[list[str]]) -> Iterator[list[str]]:
-    yield first
-    yield from rest
-
-
 def _rows(workbook: Workbook, name: str) -> Iterator[list[str]]:
     sheet = workbook[name]
     if not hasattr(sheet, "iter_rows"):  # a sheet that is one chart
         return
     if hasattr(sheet, "reset_dimensions"):
         sheet.reset_dimensions()  # the stated size may be a billion empty cells, or too small
-    for row in sheet.iter_rows():
-        yield [_cell(cell.value, cell.number_format) for cell in row]
+    for row in islice(sheet.iter_rows(), _MAX_ROWS):
+        yield ["" if cell.value is None else _cell(cell.value, cell.number_format) for cell in row]
 
 
 def _cell(value: object, number_format: str) -> str:
     """A value as the sheet would show it, near enough to be found and quoted."""
-    if value is None:
-        return ""
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, float | int):

@@ -1,0 +1,331 @@
+"""Reading files of every format: what the text is, where its marks stand, and what is refused for which reason."""
+
+import hashlib
+import json
+import unicodedata
+
+import pytest
+
+from indexers.base import Document, UnreadableError
+from indexers.canonical import canonical
+from indexers.read import ReadResult, extractor, read
+from tests import make_files
+
+MIB = 2**20
+PROSE = "The Kestrel pump must be serviced every six months by a trained technician, who replaces the oil seal first."
+
+
+def read_one(data: bytes | str, uri: str, media_type: str | None = None) -> Document:
+    data = data.encode() if isinstance(data, str) else data
+    result = read(data, uri, media_type=media_type, max_bytes=50 * MIB)
+    assert result.failures == ()
+    (document,) = result.documents
+    check(document)
+    return document
+
+
+def check(document: Document) -> None:
+    """What holds for every document: canonical text, and marks in order at the start of a line."""
+    assert canonical(document.text) == document.text
+    assert document.text.strip()
+    assert [m.start for m in document.marks] == sorted(m.start for m in document.marks)
+    for mark in document.marks:
+        assert mark.start == 0 or document.text[mark.start - 1] == "\n"
+
+
+def headings(document: Document) -> list[tuple[int, str]]:
+    return [(m.level, m.text) for m in document.marks if m.kind == "heading"]
+
+
+def page_texts(document: Document) -> dict[int, str]:
+    pages = [m for m in document.marks if m.kind == "page"]
+    ends = [*(m.start for m in pages[1:]), len(document.text)]
+    return {m.level: document.text[m.start : end].strip() for m, end in zip(pages, ends, strict=True)}
+
+
+def failure(data: bytes, uri: str) -> str:
+    with pytest.raises(UnreadableError) as caught:
+        read(data, uri, max_bytes=MIB)
+    assert caught.value.source.startswith(uri)
+    return caught.value.reason
+
+
+# --- PDF -----------------------------------------------------------------------------------------------------------
+
+
+def test_pdf_pages_headings_and_paragraphs() -> None:
+    sections = [("Service", [" ".join([PROSE] * 3), "A second paragraph stands alone."])]
+    document = read_one(make_files.pdf("Pump manual", [sections, [("Storage", ["Keep it dry."])]]), "docs/pump.pdf")
+    assert document.title == "Pump manual"
+    assert headings(document) == [(1, "Pump manual"), (2, "Service"), (2, "Storage")]
+    assert " ".join([PROSE] * 3) + "\n\nA second paragraph" in document.text  # wrapped lines are one paragraph again
+    assert page_texts(document)[2] == "Storage\n\nKeep it dry."
+    assert document.media_type == "application/pdf"
+    assert document.extractor.startswith("pdf-1+pypdfium2-")
+
+
+def test_pdf_running_heads_stay_once() -> None:
+    pages = [[(f"Handbook page {n}", [f"Chapter {word} text is here.", *["Filler."] * 3])]
+             for n, word in enumerate(("one", "two", "three", "four", "five"), start=1)]  # fmt: skip
+    document = read_one(make_files.pdf("Handbook", pages), "a.pdf")
+    assert document.text.count("Handbook page") == 1 + 1  # the first page is lower: its head is another place's
+    assert "Chapter five" in page_texts(document)[5]
+
+
+def test_pdf_hyphens_of_line_breaking() -> None:
+    lines = ["A well-known method of read-", "ing and of well-", "known things."]
+    document = read_one(make_files.pdf("T", [[("H", lines)]]), "a.pdf")
+    assert "reading" in document.text.replace("\n", "")
+    assert "well-known things" in document.text.replace("\n", "")
+
+
+def test_pdf_without_text_is_told_from_a_damaged_one() -> None:
+    blank = make_files.pdf(" ", [[]])
+    assert failure(blank, "a.pdf") == "no text"
+    assert failure(blank[: len(blank) // 3], "a.pdf") == "corrupt"
+
+
+# --- Office --------------------------------------------------------------------------------------------------------
+
+
+def test_docx_headings_tables_and_title() -> None:
+    data = make_files.word(
+        "Pump manual", [("Service", [PROSE, "Zoe\u0308 𝔉 🦆"])], [["Part", "Number"], ["Seal", "K-12"]]
+    )
+    document = read_one(data, "pump.docx")
+    assert document.title == "Pump manual"
+    assert document.text == f"Service\n\n{PROSE}\n\nZoë 𝔉 🦆\n\nPart | Number\nSeal | K-12"
+    assert headings(document) == [(1, "Service")]
+
+
+def test_pptx_slides_are_pages_with_groups_and_notes() -> None:
+    document = read_one(
+        make_files.slides([("First", "Body one", ""), ("Second", "Body two", "Say it slowly")]), "a.pptx"
+    )
+    assert page_texts(document) == {
+        1: "First\n\nBody one\n\ngrouped with First",
+        2: "Second\n\nBody two\n\ngrouped with Second\n\nNotes: Say it slowly",
+    }
+    assert headings(document) == [(1, "First"), (1, "Second")]
+    assert document.title == "First"
+
+
+def test_xlsx_rows_are_whole_with_their_headers() -> None:
+    rows = [["Part", "Price", "Stock"], ["Oil seal", 12.5, 3], ["Valve", 7, None]]
+    document = read_one(make_files.workbook({"Parts": rows, "Empty": [], "Note": [["only words"]]}), "p.xlsx")
+    assert (
+        document.text == "Parts\n\nPart: Oil seal\nPrice: 12.5\nStock: 3\n\nPart: Valve\nPrice: 7\n\nNote\n\nonly words"
+    )
+    assert headings(document) == [(1, "Parts"), (1, "Note")]
+    assert document.title == "p"
+
+
+# --- HTML ----------------------------------------------------------------------------------------------------------
+
+PAGE = """<html><head><title>Pump &amp; valve</title><style>p {}</style></head><body><nav>Menu</nav>
+<h1>Manual<a class="headerlink">¶</a></h1><script>var x = "<p>no</p>"</script><p>One <b>bold</b>
+line.<br>Next<p>Two<ul><li>a<li>b</ul><table><tr><th>Part<th>No</tr><tr><td>Seal<td><p>12</p></table>
+<pre>x = 1
+  y</pre><div hidden>gone</div><h2>End</h2>Bare</body></html>"""
+
+
+def test_html_blocks_headings_tables_and_pre() -> None:
+    document = read_one(PAGE, "a.html")
+    assert document.title == "Pump & valve"
+    assert document.text == (
+        "Manual\n\nOne bold line.\nNext\n\nTwo\n\na\nb\n\nPart | No\nSeal | 12\n\nx = 1\n  y\n\nEnd\n\nBare"
+    )
+    assert headings(document) == [(1, "Manual"), (2, "End")]
+
+
+RUSSIAN = "Насос необходимо обслуживать каждые шесть месяцев."
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding", "media_type"),
+    [
+        ('<meta charset="windows-1251">', "cp1251", None),
+        ('<meta http-equiv="Content-Type" content="text/html; charset=koi8-r">', "koi8-r", None),
+        ('<meta charset="koi8-r">', "cp1251", "text/html; charset=windows-1251"),  # the transport goes before
+        ('<meta charset="koi8-r">', "utf-8-sig", None),  # and a byte order mark before everything
+        ('<meta charset="no-such-thing">', "utf-8", None),
+        ("", "utf-16", None),
+        ("", "cp1251", None),
+    ],
+)
+def test_html_encodings(head: str, encoding: str, media_type: str | None) -> None:
+    page = f"<html><head>{head}</head><body><p>{RUSSIAN}</p></body></html>"
+    assert read_one(page.encode(encoding), "a.html", media_type).text == RUSSIAN
+
+
+# --- Markdown and text ---------------------------------------------------------------------------------------------
+
+
+def test_markdown_is_its_own_text_without_front_matter() -> None:
+    source = (
+        '---\ntitle: "Pump"\ntags: [a]\n---\n\n'
+        "# The *pump*\n\n```sh\n# no heading\n```\n\nSetext `x`\n---\n\n> # quoted\n"
+    )
+    document = read_one(source, "a.md")
+    assert document.title == "Pump"
+    assert document.text == source.split("---\n\n", 1)[1].strip()
+    assert headings(document) == [(1, "The pump"), (2, "Setext x")]
+    for mark, line in zip(document.marks, ("# The *pump*", "Setext `x`"), strict=True):
+        assert document.text.startswith(line, mark.start)
+
+
+def test_a_rule_on_the_first_line_is_no_front_matter() -> None:
+    assert "kept words" in read_one("---\n\nkept words, they are: kept\n\n---\n\n# T\n", "a.md").text
+
+
+SAMPLES = {
+    "latin-1": "Müller wohnt in Köln. Die Straße ist schön, aber größer als früher.",
+    "cp1252": "The “quick” brown fox — it’s said — jumps over the lazy dog for £5 and more.",
+    "cp1250": "Příliš žluťoučký kůň úpěl ďábelské ódy. Děkuji za vaši odpověď.",
+    "cp1251": RUSSIAN,
+    "koi8-r": RUSSIAN,
+    "cp1253": "Η αντλία πρέπει να συντηρείται κάθε έξι μήνες από τον τεχνικό.",
+    "shift_jis": "ポンプは半年ごとに点検してください。漏れがあれば直ちに報告すること。",
+    "euc-jp": "ポンプは半年ごとに点検してください。漏れがあれば直ちに報告すること。",
+    "gb18030": "水泵必须每六个月维修一次。如果发现泄漏，请立即报告给主管部门。",
+    "big5": "水泵必須每六個月維修一次。如果發現洩漏，請立即報告給主管部門。",
+    "euc-kr": "펌프는 육 개월마다 점검해야 합니다. 누출이 있으면 즉시 보고하십시오.",
+    "utf-8": "Zoe\u0308, 梅雨 🦆",
+    "utf-8-sig": "Ein BOM davor",
+    "utf-16": "免疫系统紊乱可导致",
+    "utf-16-le": "no mark before this",
+    "utf-32": "🦆",
+}
+
+
+@pytest.mark.parametrize("encoding", SAMPLES)
+def test_text_encodings(encoding: str) -> None:
+    words = SAMPLES[encoding]
+    assert read_one(words.replace(" ", "\r\n", 1).encode(encoding), "a.txt").text == canonical(
+        words.replace(" ", "\n", 1)
+    )
+
+
+def test_stray_bytes_are_replaced_and_reported() -> None:
+    data = ("梅雨前線" * 20).encode() + b"\xff" + b" end"
+    result = read(data, "a.txt", max_bytes=MIB)
+    assert result.documents[0].text.endswith("\ufffd end")
+    assert [f.reason for f in result.failures] == ["corrupt"]
+
+
+# --- CSV, JSON, JSONL ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_csv_rows_are_whole_with_their_headers(delimiter: str) -> None:
+    rows = [["id", "text"], ["1", 'says "a, b; c | d\te"\nand on'], ["2", ""]]
+    quoted = "\r\n".join(delimiter.join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows)
+    document = read_one(quoted, "a.csv")
+    assert document.text == 'id: 1\ntext: says "a, b; c | d e" and on\n\nid: 2'
+
+
+def test_csv_without_a_header_keeps_its_first_row() -> None:
+    assert read_one("1,2\n3,4\n", "a.csv").text == "1 | 2\n3 | 4"
+    assert read_one("sep=;\na;b\nc;d\n", "a.csv").text == "a: c\nb: d"
+    assert read_one("a,b\n", "a.csv").text == "a | b"
+
+
+def test_json_paths_and_headings() -> None:
+    source = {"name": "pump", "size": 1.10, "parts": [{"no": 12, "tags": ["a", "b"]}, {"ok": True, "none": None}]}
+    document = read_one(json.dumps(source), "a.json")
+    assert document.text == "name: pump\nsize: 1.1\n\nparts\n\n[0].no: 12\n[0].tags: a, b\n[1].ok: true"
+    assert headings(document) == [(1, "parts")]
+
+
+def test_jsonl_gives_a_document_a_line_and_reports_bad_ones() -> None:
+    lines = [
+        {"id": "a", "title": "First", "text": "One\u2028still one 🦆", "metadata": {"n": 1, "deep": {"t": ["x"]}}},
+        None,
+        {"_id": 7, "question": "Why?", "score": 2},
+    ]
+    data = "\r\n".join("{bad" if line is None else json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n[1]\n"
+    result = read(data.encode(), "d/f.jsonl", max_bytes=MIB)
+    first, third = result.documents
+    assert (first.uri, first.title, first.text) == ("d/f.jsonl#1", "First", "One\u2028still one 🦆")
+    assert first.metadata == {"id": "a", "n": 1.0, "deep.t": ["x"]}
+    assert first.source_sha256 == hashlib.sha256(json.dumps(lines[0], ensure_ascii=False).encode()).hexdigest()
+    assert (third.uri, third.title, third.text) == ("d/f.jsonl#3", "f#3", "question: Why?\nscore: 2")
+    assert [(f.source, f.reason) for f in result.failures] == [("d/f.jsonl#2", "corrupt"), ("d/f.jsonl#5", "corrupt")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1251"])
+def test_jsonl_in_other_encodings(encoding: str) -> None:
+    data = "\n".join(json.dumps({"text": RUSSIAN, "id": str(n)}, ensure_ascii=False) for n in range(3)).encode(encoding)
+    result: ReadResult = read(data, "a.jsonl", max_bytes=MIB)
+    assert [d.text for d in result.documents] == [RUSSIAN] * 3
+
+
+def test_one_bad_byte_costs_one_line() -> None:
+    good = json.dumps({"text": "Überblick 概要 " * 9}, ensure_ascii=False).encode()
+    result = read(good + b"\n" + good.replace(b"\xe6", b"\xff", 1) + b"\n" + good, "a.jsonl", max_bytes=MIB)
+    assert [d.uri for d in result.documents] == ["a.jsonl#1", "a.jsonl#3"]
+    assert [f.source for f in result.failures] == ["a.jsonl#2"]
+
+
+# --- which format, which title -------------------------------------------------------------------------------------
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+
+
+@pytest.mark.parametrize(
+    ("data", "uri", "reason"),
+    [
+        (b"", "a.txt", "empty"),
+        (b" \n\r\n ", "a.md", "empty"),
+        (PNG, "a.pdf", "type mismatch"),
+        (PNG, "a.png", "unsupported"),
+        (PNG, "a.txt", "type mismatch"),
+        (PAGE.encode(), "a.docx", "type mismatch"),
+        (b"plain words", "a.pdf", "type mismatch"),
+        (make_files.word("t", [("h", ["x"])]), "a.xlsx", "type mismatch"),
+        (make_files.word("t", [("h", ["x"])])[:2000], "a.docx", "corrupt"),
+        (make_files.workbook({"Empty": []}), "a.xlsx", "no text"),
+        (b"PK\x05\x06" + bytes(18), "a.zip", "unsupported"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"), "a.docx", "encrypted"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "a.doc", "unsupported"),
+        (b"From: a@b\n\nwords", "a.eml", "unsupported"),
+        (bytes((i * 7919 + i // 256 * 31) % 256 for i in range(6000)), "a.txt", "type mismatch"),
+        (b"<script>only</script>", "a.html", "no text"),
+        (b"{", "a.json", "corrupt"),
+        (b"[" * 100_000, "a.json", "corrupt"),
+        (b"x" * (MIB + 1), "a.txt", "too large"),
+    ],
+)
+def test_refusals(data: bytes, uri: str, reason: str) -> None:
+    assert failure(data, uri) == reason
+
+
+@pytest.mark.parametrize(
+    ("data", "uri", "media_type", "kind"),
+    [
+        (PAGE.encode(), "upload", None, "html"),
+        (PAGE.encode(), "a.txt", None, "text"),
+        (b"# Words", "README", None, "text"),
+        (b"# Words", "upload", "text/markdown; charset=utf-8", "markdown"),
+        (b"# Words", "a.md", "text/plain", "markdown"),
+        (b"a = 1", "a.conf", "text/plain", "text"),
+        (make_files.word("t", [("h", ["x"])]), "upload", "application/octet-stream", "docx"),
+        (make_files.word("t", [("h", ["x"])]), "A.DOCX", None, "docx"),
+    ],
+)
+def test_the_format_follows_from_content_then_name_then_media_type(
+    data: bytes, uri: str, media_type: str | None, kind: str
+) -> None:
+    document = read_one(data, uri, media_type)
+    assert document.extractor.split("-")[0] == kind
+    assert document.extractor == extractor(data, uri, media_type=media_type)
+
+
+@pytest.mark.parametrize("title", ["Word Document", "Untitled 3", "Microsoft Word - plan_v2.doc", "", "  ", "---"])
+def test_titles_that_say_nothing_are_passed_by(title: str) -> None:
+    assert read_one(make_files.word(title, [("Real heading", ["x"])]), "a/b.docx").title == "Real heading"
+
+
+def test_without_any_title_the_file_is_called_by_its_name() -> None:
+    name = unicodedata.normalize("NFD", "notes/Überblick 概要.v2.txt")
+    assert read_one(b"words", name).title == "Überblick 概要.v2"
