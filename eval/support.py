@@ -23,7 +23,7 @@ from server.base import ContextPassage, SearchHit, Span, StoredChunk
 from server.quotes import Quote, best, candidates, shortlist
 from server.support import DEFAULT_THRESHOLD, terms
 
-SHORTLIST = 2  # what each sentence of a five-sentence answer gets (server/cite.py)
+SHORTLIST = 1  # what each sentence of a five-sentence answer gets (server/cite.py)
 SHOWN = (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 _BEGIN, _END = "<!-- eval.support: begin -->", "<!-- eval.support: end -->"
 

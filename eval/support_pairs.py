@@ -128,14 +128,11 @@ def _pairs_of(question: Question, article: Article, rng: random.Random) -> Itera
 
 def statement(question: str, answer: str) -> str:
     """The question with the answer in place of its question word: crude English, but one sentence that claims it."""
-    text = question.strip().rstrip("?").strip()
+    text = question.rstrip(" ?.").lstrip()
     match = _QUESTION_WORD.search(text)
     if match is None:
         return f"{text}: {answer}."
-    phrase = match.group().lower()
-    noun = phrase.split(" ")[1] if phrase.startswith(("what ", "which ")) else ""
-    said = answer if not noun or noun in answer.lower() else f"{answer} {noun}"
-    made = f"{text[: match.start()]}{said}{text[match.end() :]}."
+    made = f"{text[: match.start()]}{answer}{text[match.end() :]}."
     return made[0].upper() + made[1:]
 
 

@@ -18,7 +18,7 @@ from server.markers import Marker, markers
 from server.quotes import Match, Quote, best, candidates, shortlist
 from server.support import DEFAULT_THRESHOLD, Terms, terms
 
-_EMBEDDED_QUOTES = 10  # of a whole answer, shared by its sentences; each sentence and passage cited has at least one
+_EMBEDDED_QUOTES = 5  # of a whole answer, shared by its sentences; each sentence and passage cited has at least one
 
 
 @dataclass(frozen=True, slots=True)

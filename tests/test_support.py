@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.support import Scored, choose_threshold, error_rate
+from eval.support_pairs import NEGATIVES, POSITIVES, statement
 from server.support import DEFAULT_THRESHOLD, Evidence, compare, coverage, join, support, terms
 
 PASSAGE = "The Kestrel pump must be serviced every 6 months. Its valve was replaced in March 2019 by Anna Weber."
@@ -97,3 +99,24 @@ def test_a_swapped_number_or_name_is_not(answer: str) -> None:
 def test_a_name_from_the_title_weighs_less_than_one_from_nowhere() -> None:
     answer, quote = "The Kestrel pump is serviced yearly.", "It is serviced yearly."
     assert score(answer, quote) < score(answer, quote, "Kestrel pump") < 1.0
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "said"),
+    [
+        ("In what country is Normandy located?", "France", "In France is Normandy located."),
+        ("Who was the duke?", "Rollo", "Rollo was the duke."),
+        ("How many people died?", "40", "40 people died."),
+        ("The duke swore fealty to whom?", "Charles III", "The duke swore fealty to Charles III."),
+        ("Name the duke.", "Rollo", "Name the duke: Rollo."),
+    ],
+)
+def test_a_question_and_an_answer_make_a_statement(question: str, answer: str, said: str) -> None:
+    assert statement(question, answer) == said
+
+
+def test_the_threshold_is_where_errors_are_fewest() -> None:
+    scored = [Scored(kind, True, 0.8) for kind in POSITIVES] + [Scored(kind, True, 0.3) for kind in NEGATIVES]
+    assert choose_threshold(scored) == 0.31
+    assert error_rate(scored, "plausible", 0.3) == 1.0
+    assert error_rate(scored, "verbatim", 0.81) == 1.0
