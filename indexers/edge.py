@@ -34,6 +34,11 @@ class EdgeIndex:
         """Open the index under a folder, which is made if need be; shards are opened when they are used."""
         return cls(root, max_open_shards)
 
+    @property
+    def open_shards(self) -> int:
+        """How many shards are open now."""
+        return self._shards.open_count
+
     # --- searches
 
     async def search_dense(

@@ -47,6 +47,10 @@ class OpenShards:
             root.mkdir(parents=True, exist_ok=True)
             remove_leftovers(root)
 
+    @property
+    def open_count(self) -> int:
+        return sum(entry.shard is not None for entry in self._entries.values())
+
     @asynccontextmanager
     async def use(self, namespace: Namespace) -> AsyncIterator[Shard]:
         """The namespace's shard, open until the block ends. Raises NamespaceNotFoundError."""
