@@ -176,6 +176,6 @@ def test_every_exception_of_the_libraries_is_mapped() -> None:
         for module in modules:
             for name, error in inspect.getmembers(module, inspect.isclass):
                 public = not name.startswith("_")
-                    if public and issubclass(error, Exception) and not issubclass(error, Warning):
+                if public and issubclass(error, Exception) and not issubclass(error, Warning):
                     with pytest.raises(UnreadableError), map_errors(raw, *errors):
                         raise error.__new__(error)
