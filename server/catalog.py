@@ -121,7 +121,7 @@ class Catalog:
 
         Raises GoneError (deleted), NotFoundError (no such document or version), InvalidRequestError (no such span).
         """
-        return await self.read(catalog_documents.text, document_id, version, start, end)
+        return await self.read(catalog_documents.text, document_id, version, start=start, end=end)
 
     async def marks(self, document_id: str, version: str | None = None) -> tuple[Mark, ...]:
         """Page and heading marks of a version. Raises as `text` does."""
@@ -135,7 +135,9 @@ class Catalog:
 
         Raises GoneError if the commit was swept meanwhile.
         """
-        return await self.read(catalog_documents.chunks_by_id, namespace_id, ids, snapshot, token_bits_of)
+        return await self.read(
+            catalog_documents.chunks_by_id, namespace_id, ids, snapshot=snapshot, token_bits_of=token_bits_of
+        )
 
     # --- keys and failures -----------------------------------------------------------------------------------------
 
@@ -157,7 +159,7 @@ class Catalog:
 
     async def record_failure(self, namespace_id: int, uri: str, reason: str, detail: str) -> None:
         """Set a source aside for a retry."""
-        await self.write(catalog_keys.record_failure, namespace_id, uri, reason, detail)
+        await self.write(catalog_keys.record_failure, namespace_id, uri, reason=reason, detail=detail)
 
     async def clear_failure(self, namespace_id: int, uri: str) -> None:
         """Forget a failure; no write if there is none."""

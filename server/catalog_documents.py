@@ -193,7 +193,7 @@ def _absent(connection: Connection, document_id: str) -> GoneError | NotFoundErr
 # --- text ----------------------------------------------------------------------------------------------------------
 
 
-def text(connection: Connection, document_id: str, version: str | None, start: int, end: int | None) -> str:
+def text(connection: Connection, document_id: str, version: str | None, *, start: int, end: int | None) -> str:
     key, size_chars = _version(connection, document_id, version)
     end = size_chars if end is None else end
     if not 0 <= start <= end <= size_chars:
@@ -239,7 +239,7 @@ def marks(connection: Connection, document_id: str, version: str | None) -> tupl
 
 
 def chunks_by_id(
-    connection: Connection, namespace_key: int, ids: Sequence[str], snapshot: int, token_bits_of: str | None
+    connection: Connection, namespace_key: int, ids: Sequence[str], *, snapshot: int, token_bits_of: str | None
 ) -> dict[str, StoredChunk]:
     bits: dict[str, UInt8] = {}
     if token_bits_of is not None:

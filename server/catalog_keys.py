@@ -90,7 +90,7 @@ def revoke_key(connection: Connection, id_: str) -> None:
 # --- sources set aside ---------------------------------------------------------------------------------------------
 
 
-def record_failure(connection: Connection, namespace_key: int, uri: str, reason: str, detail: str) -> None:
+def record_failure(connection: Connection, namespace_key: int, uri: str, *, reason: str, detail: str) -> None:
     clear_failure(connection, namespace_key, uri)
     row = {"namespace_key": namespace_key, "uri": uri, "reason": reason, "detail": detail, "failed_at": time.time()}
     connection.execute(insert(failures).values(row))

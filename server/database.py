@@ -31,7 +31,7 @@ PRAGMAS = (
     "PRAGMA busy_timeout = 10000",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -16384",  # KiB a connection
-    "PRAGMA mmap_size = 1073741824",
+    "PRAGMA journal_size_limit = 67108864",  # the log's file shrinks again after a large commit
     "PRAGMA temp_store = MEMORY",
 )
 

@@ -1,6 +1,7 @@
 """The catalog on its own: what it keeps, what it shows at which commit, and how it refuses."""
 
 import asyncio
+import itertools
 import stat
 import threading
 import time
@@ -254,29 +255,35 @@ async def test_a_swept_commit_is_refused_not_half_shown(catalog: Catalog, namesp
         await catalog.chunks(namespace.id, ids_of(namespace, prepared), 1)
 
 
-@settings(max_examples=50, deadline=None)
-@given(data=st.data())
-def test_any_span_of_any_text(data: st.DataObject) -> None:
-    unit = data.draw(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
-    text = (unit * data.draw(st.sampled_from([1, 100, 4096, 8193])))[:9000]
-    text = text[: data.draw(st.sampled_from([4095, 4096, 4097, 8192, 9000]))]
-    start = data.draw(st.integers(0, len(text)))
-    end = data.draw(st.integers(start, len(text)))
-    prepared = prepare("a", text, chunk_chars=max(1000, end - start))
+def test_any_span_of_any_text() -> None:
     with sqlite_engine(Path(":memory:"), writes=True).connect() as connection, connection.begin():
         prepare_schema(connection)
         catalog_names.create_collection(connection, COLLECTION)
         namespace = catalog_names.create_namespace(connection, "docs", "default")
-        plan = catalog_changes.plan(connection, namespace.id, Changes([prepared]), FINGERPRINT)
-        catalog_changes.apply(connection, plan)
-        assert catalog_documents.text(connection, prepared.id, None, start, end) == text[start:end]
-        assert catalog_documents.text(connection, prepared.id, prepared.version, 0, None) == text
-        ids = ids_of(namespace, prepared)[:3]
-        found = catalog_documents.chunks_by_id(connection, namespace.id, ids, 1, None)
-        assert [found[id_].text for id_ in ids] == [text[c.start : c.end] for c in prepared.chunks[:3]]
-        for bad in ((-1, 1), (0, len(text) + 1), (1, 0)):
-            with pytest.raises(InvalidRequestError, match="no span"):
-                catalog_documents.text(connection, prepared.id, None, *bad)
+        numbers = itertools.count(1)
+
+        @settings(max_examples=60, deadline=None)
+        @given(data=st.data())
+        def check(data: st.DataObject) -> None:
+            unit = data.draw(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
+            text = (unit * data.draw(st.sampled_from([1, 100, 4096, 8193])))[:9000]
+            text = text[: data.draw(st.sampled_from([4095, 4096, 4097, 8192, 9000]))]
+            start = data.draw(st.integers(0, len(text)))
+            end = data.draw(st.integers(start, len(text)))
+            number = next(numbers)
+            prepared = prepare(f"{number}.txt", text, chunk_chars=max(1000, end - start))
+            plan = catalog_changes.plan(connection, namespace.id, Changes([prepared]), FINGERPRINT)
+            catalog_changes.apply(connection, plan)
+            assert catalog_documents.text(connection, prepared.id, None, start=start, end=end) == text[start:end]
+            assert catalog_documents.text(connection, prepared.id, prepared.version, start=0, end=None) == text
+            ids = ids_of(namespace, prepared)
+            found = catalog_documents.chunks_by_id(connection, namespace.id, ids, snapshot=number, token_bits_of=None)
+            assert [found[id_].text for id_ in ids] == [text[c.start : c.end] for c in prepared.chunks]
+            for first, last in ((-1, 1), (0, len(text) + 1), (1, 0)):
+                with pytest.raises(InvalidRequestError, match="no span"):
+                    catalog_documents.text(connection, prepared.id, None, start=first, end=last)
+
+        check()
 
 
 # --- keys and failures ---------------------------------------------------------------------------------------------
