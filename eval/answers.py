@@ -19,7 +19,7 @@ from models.genai import GenAiGenerator
 from models.openvino import OpenVinoEmbedder
 from models.refusal import REFUSAL, is_refusal
 from models.store import ModelStore
-from server.answerable import DEFAULT_THRESHOLD, answerability
+from server.answerable import DEFAULT_THRESHOLD, EXTRACTIVE_THRESHOLD, answerability
 from server.base import SearchResult
 from server.cite import cite
 from server.prompt import build_prompt
@@ -79,7 +79,7 @@ def choose_threshold(asked: Sequence[Asked]) -> float:
 def answerability_tables(asked: Sequence[Asked]) -> str:
     """The chosen threshold on both halves, then the whole curve."""
     threshold = choose_threshold(asked)
-    steps = sorted({round(threshold + d / 100, 2) for d in range(-6, 5)} | {DEFAULT_THRESHOLD})
+    steps = sorted({round(threshold + d / 100, 2) for d in range(-6, 5)} | {DEFAULT_THRESHOLD, EXTRACTIVE_THRESHOLD})
     halves = [
         [f"**{t:.2f}**" if t == threshold else f"{t:.2f}"]
         + [f"{refused(scores(asked, kind, half), t):.3f}" for kind in KINDS for half in (0, 1)]
@@ -156,7 +156,8 @@ async def generator_table(asked: Sequence[Asked], embedder: Embedder, arguments:
         generator_row("always refuse", [judge(a, REFUSAL, (), 0.0) for a in asked]),
         generator_row("always answer: the first passage's first sentence", first),
         generator_row("extractive", best),
-        generator_row(f"**extractive, after answerability < {DEFAULT_THRESHOLD}**", gated(best, DEFAULT_THRESHOLD)),
+        generator_row(f"extractive, gate {DEFAULT_THRESHOLD}", gated(best, DEFAULT_THRESHOLD)),
+        generator_row(f"**extractive, gate {EXTRACTIVE_THRESHOLD}**", gated(best, EXTRACTIVE_THRESHOLD)),
     ]
     if few:
         small = [await answer(a, extractive, embedder, passages=arguments.llm_passages) for a in few]
@@ -165,7 +166,7 @@ async def generator_table(asked: Sequence[Asked], embedder: Embedder, arguments:
         rows += [
             generator_row(f"extractive, {arguments.llm_passages} passages", small),
             generator_row(label, said),
-            generator_row(f"{label}, after answerability < {DEFAULT_THRESHOLD}", gated(said, DEFAULT_THRESHOLD)),
+            generator_row(f"{label}, gate {DEFAULT_THRESHOLD}", gated(said, DEFAULT_THRESHOLD)),
         ]
     refusals = [f"refused, {kind}" for kind in KINDS]
     head = ["generator", "questions", "exact", "F1", "gold answer in a cited sentence", *refusals, "ms an answer, p50"]
