@@ -15,7 +15,7 @@ from indexers.filter import to_json
 from indexers.sources import Source, Upload
 from models.base import Embedder, GenerationOptions, Generator
 from server.access import is_readable
-from server.answerable import DEFAULT_THRESHOLD, answerability
+from server.answerable import answerability, threshold_for
 from server.base import (
     Answer,
     AnswerEvent,
@@ -160,7 +160,7 @@ class Pipeline:
         generation = Generation(self.models.generator, degraded=list(result.degraded))
         passages: tuple[ContextPassage, ...] = ()
         text = ""
-        if result.hits and answerability(result) >= DEFAULT_THRESHOLD:
+        if result.hits and answerability(result) >= threshold_for(self.models.generator.info):
             options = options_of(request, self.settings)
             with trace.span("context"):
                 passages = await self._context(request, result, options)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.base import Message
-from server.answerable import DEFAULT_THRESHOLD, answerability
+from models.base import GeneratorInfo, Message
+from server.answerable import DEFAULT_THRESHOLD, answerability, threshold_for
 from server.base import ContextPassage, SearchHit, SearchResult, Span, StoredChunk
 from server.prompt import HISTORY_CHARS, HISTORY_MESSAGES, REFUSAL, build_prompt, is_refusal
 
@@ -85,3 +85,10 @@ def test_answerability_by_the_score_there_is() -> None:
     assert answerability(result(reranker=None, best_dense=0.2)) < DEFAULT_THRESHOLD
     assert answerability(result(reranker=None)) == 1, "BM25 alone: nothing to judge by"
     assert answerability(result(hits=0, best_rerank=0.9)) == 0
+
+
+def test_a_generator_that_refuses_by_itself_is_asked_sooner() -> None:
+    model = GeneratorInfo("m", "m", 1, is_language_model=True)
+    assert (
+        threshold_for(GeneratorInfo("e", "e", 1, is_language_model=False)) < threshold_for(model) == DEFAULT_THRESHOLD
+    )
