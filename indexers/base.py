@@ -208,7 +208,7 @@ class Stores(Protocol):
         ...
 
     async def fetch(self, namespace: Namespace, ids: Sequence[str], view: View) -> dict[str, Point]:
-        """The points under these ids that the view sees."""
+        """The points under these ids that the view sees, without `text`: an index keeps a text's terms only."""
         ...
 
     async def scan(

@@ -8,6 +8,7 @@ field `n`, in an order-preserving form, for ranges. See docs/filters.md.
 import json
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import cast
 
@@ -48,13 +49,28 @@ def group_tokens(groups: tuple[str, ...]) -> list[str]:
     return [f"+{group}" for group in groups] or [_PUBLIC]
 
 
-def alive(snapshot: int, *, has_later: bool, has_dead: bool) -> list[Condition]:
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The newest `born` and the oldest `died` that a shard may hold. A new object whenever one of them changes."""
+
+    newest_born: int = 0
+    oldest_died: int | None = None
+
+    def with_born(self, commit: int) -> "Extent":
+        return self if commit <= self.newest_born else replace(self, newest_born=commit)
+
+    def with_died(self, commit: int) -> "Extent":
+        is_known = self.oldest_died is not None and self.oldest_died <= commit
+        return self if is_known else replace(self, oldest_died=commit)
+
+
+def alive(snapshot: int, extent: Extent) -> list[Condition]:
     """What must not hold of a point alive at the snapshot. A condition that no stored point meets is left out: each
     costs about 3 ms in a scan of 100,000 points."""
     must_not: list[Condition] = []
-    if has_later:
+    if extent.newest_born > snapshot:
         must_not.append(engine.FieldCondition(BORN, range=engine.RangeFloat(gt=snapshot)))
-    if has_dead:
+    if extent.oldest_died is not None and extent.oldest_died <= snapshot:
         must_not.append(engine.FieldCondition(DIED, range=engine.RangeFloat(lte=snapshot)))
     return must_not
 

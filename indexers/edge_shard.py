@@ -32,6 +32,7 @@ from indexers.edge_filter import (
     MAX_NUMERIC_FIELDS,
     NUMBERS,
     TOKENS,
+    Extent,
     alive,
     compile_view,
 )
@@ -99,8 +100,7 @@ class Shard:
         self._bm25 = Bm25(folder.spec.language)
         with map_errors(folder.name):
             self._engine = engine.EdgeShard.load(str(folder.shard_path))
-        self._newest_born = 0
-        self._oldest_died: int | None = None
+        self._extent = Extent()
         self.measure()
 
     def flush(self) -> None:
@@ -159,16 +159,11 @@ class Shard:
         """Run a call with the view's filter, and again if a write meanwhile stored what the filter took for absent."""
         with map_errors(self._folder.name):
             while True:
-                has_later, has_dead = self._has_hidden(view.snapshot)
-                hidden = alive(view.snapshot, has_later=has_later, has_dead=has_dead)
+                extent = self._extent
+                hidden = alive(view.snapshot, extent)
                 result = call(compile_view(view, self._slots, hidden, self._share))
-                later_now, dead_now = self._has_hidden(view.snapshot)
-                if later_now <= has_later and dead_now <= has_dead:
+                if self._extent is extent or len(hidden) == 2:
                     return result
-
-    def _has_hidden(self, snapshot: int) -> tuple[bool, bool]:
-        """Whether any stored point was born after the snapshot, and whether any had died by then."""
-        return self._newest_born > snapshot, self._oldest_died is not None and self._oldest_died <= snapshot
 
     def _share(self, wanted: engine.Filter) -> float:
         estimate = self._engine.count(engine.CountRequest(exact=False, filter=wanted))
@@ -181,7 +176,7 @@ class Shard:
 
         def scroll(visible: engine.Filter | None) -> list[engine.Record]:
             wanted = engine.Filter(must=[_under_ids(ids), *([visible] if visible else [])])
-            return self._scroll(wanted, None, len(ids), True)[0]
+            return self._scroll(wanted, None, len(ids), [DENSE])[0]
 
         return [decode(record).point for record in self._under(view, scroll)]
 
@@ -189,9 +184,9 @@ class Shard:
         offset = UUID(after) if after else None
         if view is None:
             with map_errors(self._folder.name):
-                records, following = self._scroll(None, offset, limit, True)
+                records, following = self._scroll(None, offset, limit, [DENSE])
         else:
-            records, following = self._under(view, lambda visible: self._scroll(visible, offset, limit, True))
+            records, following = self._under(view, lambda visible: self._scroll(visible, offset, limit, [DENSE]))
         return [decode(record) for record in records], None if following is None else str(following)
 
     def count(self, view: View | None) -> int:
@@ -201,9 +196,11 @@ class Shard:
         return self._under(view, lambda visible: self._engine.count(engine.CountRequest(exact=True, filter=visible)))
 
     def _scroll(
-        self, wanted: engine.Filter | None, offset: UUID | None, limit: int, whole: bool
+        self, wanted: engine.Filter | None, offset: UUID | None, limit: int, vectors: Sequence[str]
     ) -> tuple[list[engine.Record], int | str | UUID | None]:
-        request = engine.ScrollRequest(offset=offset, limit=limit, filter=wanted, with_payload=whole, with_vector=whole)
+        request = engine.ScrollRequest(
+            offset=offset, limit=limit, filter=wanted, with_payload=bool(vectors), with_vector=list(vectors)
+        )
         return self._engine.scroll(request)
 
     # --- writing, at most MAX_SLICE points a call
@@ -214,22 +211,22 @@ class Shard:
         terms = [sparse(self._bm25.document(point.text)) if point.text else None for point in points]
         encoded = [encode(p, t, commit, self._slots) for p, t in zip(points, terms, strict=True)]
         with map_errors(self._folder.name):
-            self._newest_born = max(self._newest_born, commit)
+            self._extent = self._extent.with_born(commit)
             self._engine.update(engine.UpdateOperation.upsert_points(encoded))
         self.stamp([point.id for point in points], commit, born_before=commit)
 
     def stamp(self, ids: Sequence[str], commit: int, born_before: int) -> None:
         """Give the live points under these ids, born before that commit, died = commit."""
         with map_errors(self._folder.name):
-            found, _ = self._scroll(_live(ids, born_before), None, _PAGE, False)
+            found, _ = self._scroll(_live(ids, born_before), None, _PAGE, [])
             if found:
-                self._oldest_died = min(commit, commit if self._oldest_died is None else self._oldest_died)
+                self._extent = self._extent.with_died(commit)
                 self._engine.update(engine.UpdateOperation.set_payload([r.id for r in found], {DIED: commit}))
 
     def patch(self, ids: Sequence[str], metadata: Metadata, groups: tuple[str, ...] | None, commit: int) -> None:
         """Copy the newest live version under each id with checked metadata merged in, and end the older one."""
         with map_errors(self._folder.name):
-            found, _ = self._scroll(_live(ids, commit + 1), None, _PAGE, True)
+            found, _ = self._scroll(_live(ids, commit + 1), None, _PAGE, [DENSE, TEXT])
             newest = sorted(((decode(record), record) for record in found), key=lambda pair: pair[0].born)
             copies: dict[str, tuple[Point, engine.SparseVector | None]] = {}
             for stored, record in newest:
@@ -242,7 +239,7 @@ class Shard:
             if copies:
                 self._number_fields([point for point, _ in copies.values()])
                 encoded = [encode(point, terms, commit, self._slots) for point, terms in copies.values()]
-                self._newest_born = max(self._newest_born, commit)
+                self._extent = self._extent.with_born(commit)
                 self._engine.update(engine.UpdateOperation.upsert_points(encoded))
         self.stamp(list(copies), commit, born_before=commit)
 
@@ -269,8 +266,8 @@ class Shard:
     def measure(self) -> None:
         """Look up the newest `born` and the oldest `died`: they say which conditions a search needs."""
         with map_errors(self._folder.name):
-            self._newest_born = self._extreme(BORN, engine.Direction.Desc) or 0
-            self._oldest_died = self._extreme(DIED, engine.Direction.Asc)
+            newest_born = self._extreme(BORN, engine.Direction.Desc) or 0
+            self._extent = Extent(newest_born, self._extreme(DIED, engine.Direction.Asc))
 
     def _extreme(self, field: str, direction: engine.Direction) -> int | None:
         order = engine.OrderBy(field, direction)
@@ -279,7 +276,7 @@ class Shard:
 
     def _page(self, wanted: engine.Filter) -> list[UUID]:
         with map_errors(self._folder.name):
-            found, _ = self._scroll(wanted, None, _PAGE, False)
+            found, _ = self._scroll(wanted, None, _PAGE, [])
             return [record.id for record in found if isinstance(record.id, UUID)]
 
     def _number_fields(self, points: Sequence[Point]) -> None:

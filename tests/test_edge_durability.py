@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexers.base import CollectionSpec, IndexUnavailableError, Namespace, Point, StoredPoint, View
+from indexers.base import CollectionSpec, Namespace, Point, StoredPoint, View
 from indexers.edge import EdgeIndex
 
 NAMESPACE = Namespace(CollectionSpec("docs", 16), "default")
@@ -115,37 +115,3 @@ async def test_interrupted_create_and_drop_leave_nothing(tmp_path: Path) -> None
     assert await index.list("docs") == ["default"]
     assert len(os.listdir(home)) == 1
     await index.close()
-
-
-async def test_a_damaged_namespace_is_named_and_breaks_no_other(tmp_path: Path) -> None:
-    other = Namespace(NAMESPACE.collection, "other")
-    index = EdgeIndex.open(tmp_path)
-    for space in (NAMESPACE, other):
-        await index.create(space)
-    await index.close()
-    (shard,) = tmp_path.glob("*/default-*/shard")
-    for file in [f for f in shard.rglob("*") if f.is_file()]:
-        file.write_bytes(b"broken")
-    index = EdgeIndex.open(tmp_path)
-    with pytest.raises(IndexUnavailableError, match="default"):
-        await index.count(NAMESPACE, None)
-    assert await index.count(other, None) == 0
-    (shard.parent / "namespace.json").write_text("{")
-    with pytest.raises(IndexUnavailableError, match=r"namespace\.json"):
-        await index.count(NAMESPACE, None)
-    await index.close()
-
-
-async def test_open_shards_are_bounded_and_those_in_use_stay_open(tmp_path: Path) -> None:
-    index = EdgeIndex.open(tmp_path, max_open_shards=2)
-    spaces = [Namespace(NAMESPACE.collection, f"n{i}") for i in range(5)]
-    for number, space in enumerate(spaces):
-        await index.create(space)
-        await index.put(space, [Point("a", np.full(16, number + 1, np.float32), "pump")], 1)
-    assert index.open_shards == 2
-    for _ in range(2):
-        for number, space in enumerate(spaces):
-            assert (await index.fetch(space, ["a"], View(1)))["a"].vector[0] == number + 1
-    assert index.open_shards == 2
-    await index.close()
-    assert index.open_shards == 0
