@@ -138,6 +138,7 @@ def _infer(request: ov.InferRequest, inputs: tuple[Int32, ...]) -> list[Float32]
 def _be_nice(nice: int) -> None:
     if nice and hasattr(os, "setpriority"):
         try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + nice)
         except OSError as exc:  # a sandbox may forbid it: slower questions, no wrong ones
             logging.getLogger(__name__).warning("thread priority not set: %s", exc)

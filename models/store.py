@@ -122,12 +122,13 @@ class ModelStore:
         return sorted(found, key=lambda one: one.name)
 
     def add(self, source: str | Path, name: str | None = None) -> ModelFolder:
-        """Copy a folder or GGUF file to models/NAME with a manifest of its sums; `hub:org/name` downloads it first.
+        """Copy a folder or GGUF file to models/NAME with a manifest of its sums; `hub:org/name` (a folder) and
+        `hub:org/name/file.gguf` are downloaded first.
 
         The only thing in refdesk that fetches a model, and only when it is named so. Raises ModelNotFoundError,
         UnsupportedModelError for a name that is taken or malformed, ModelUnavailableError if the hub fails.
         """
-        name = name or Path(str(source)).stem
+        name = name or Path(str(source)).name.removesuffix(".gguf")
         if self._folder is None:
             raise UnsupportedModelError(f"Model {name!r} cannot be added without a data folder to keep it in.")
         if not _NAME.fullmatch(name) or name in _BUILT_IN or (self._folder / name).exists():
@@ -213,16 +214,19 @@ def _copy(source: str, target: Path) -> None:
     return None
 
 
-def _download(repository: str, target: Path) -> None:
-    import huggingface_hub  # its import alone takes longer than most commands; nothing else needs it
+def _download(wanted: str, target: Path) -> None:
+    import huggingface_hub  # takes longer to import than most commands take, and nothing else needs it
 
+    repository, file = "/".join(wanted.split("/")[:2]), "/".join(wanted.split("/")[2:])
     try:
-        huggingface_hub.snapshot_download(repository, local_dir=target, allow_patterns=[*_ENCODER_FILES, "*.gguf"])
-    except Exception as exc:  # its errors, requests' and the file system's share no base class
+        patterns = [file] if file else list(_ENCODER_FILES)
+        huggingface_hub.snapshot_download(repository, local_dir=target, allow_patterns=patterns)
+    except Exception as exc:  # its errors, its HTTP client's and the file system's share no base class
         raise ModelUnavailableError(
-            f"The hub did not give {repository!r}: {exc}. Check the name and the network (HF_HUB_OFFLINE must not be "
-            "set), or copy the folder here and add its path."
+            f"The hub did not give {wanted!r}: {exc}. Check the name and the network (HF_HUB_OFFLINE must not be set), "
+            "or copy the folder here and add its path."
         ) from exc
+    shutil.rmtree(target / ".cache", ignore_errors=True)
 
 
 def _read_manifest(folder: Path) -> Mapping[str, str]:

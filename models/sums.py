@@ -20,7 +20,7 @@ class Sums:
         if memory and memory.is_file():
             try:
                 self._known = dict(json.loads(memory.read_text(encoding="utf-8")))
-            except ValueError:  # torn by a crash: it only saves time, so it starts anew
+            except (ValueError, TypeError):  # torn by a crash: it only saves time, so it starts anew
                 self._known = {}
 
     def of(self, path: Path, *, rehash: bool = False) -> str:

@@ -1,0 +1,148 @@
+"""How fast the embedder is against sentence-transformers' default, on the same real passages in one run.
+
+`python -m eval.embed`: alternating runs, the peer in an environment and a process of its own; prints a table, the ratio
+and what the CPU can do. Also what a question takes alone and beside bulk work.
+"""
+
+import argparse
+import asyncio
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.peers import ROOT, peer_python
+from models.base import Passage, Tokenizer
+from models.openvino import OpenVinoEmbedder
+from models.store import ModelStore
+
+_CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
+_QUESTION = "how often must the pump in the north hall be serviced"
+
+
+class Peer:
+    """sentence-transformers with its defaults, in its own process, idle until asked."""
+
+    def __init__(self, python: Path, folder: Path, passages: Sequence[str]) -> None:
+        command = [str(python), str(Path(__file__).with_name("embed_peer.py")), str(folder)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.versions = self._ask(json.dumps(passages))
+
+    def seconds(self) -> float:
+        """Embed every passage once."""
+        return float(self._ask("run"))
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _ask(self, line: str) -> str:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline().strip()
+        if not answer:
+            raise SystemExit("sentence-transformers' process ended; its messages are above.")
+        return answer
+
+
+def passages_of(corpus: Path, tokenizer: Tokenizer, count: int, tokens: int) -> list[str]:
+    """The first `tokens` tokens of each of the first documents that have so many: real text of one length."""
+    passages = []
+    for line in corpus.read_text(encoding="utf-8").splitlines():
+        text = json.loads(line)["text"]
+        cut = tokenizer.encode_batch([text])[0]
+        if len(cut) >= tokens:
+            passages.append(text[: int(cut.offsets[tokens - 1, 1])])
+        if len(passages) == count:
+            break
+    return passages
+
+
+async def _ours(embedder: OpenVinoEmbedder, passages: Sequence[str]) -> float:
+    start = time.perf_counter()
+    await embedder.embed_passages([Passage(text) for text in passages])
+    return time.perf_counter() - start
+
+
+async def _question_ms(embedder: OpenVinoEmbedder, count: int) -> list[float]:
+    taken = []
+    for _ in range(count):
+        start = time.perf_counter()
+        await embedder.embed_queries([_QUESTION])
+        taken.append((time.perf_counter() - start) * 1e3)
+        await asyncio.sleep(0.005)
+    return taken
+
+
+async def _beside_bulk(embedder: OpenVinoEmbedder, passages: Sequence[str]) -> tuple[list[float], float]:
+    """Questions' milliseconds while passages are embedded, and the passages a second meanwhile."""
+    bulk = asyncio.create_task(_ours(embedder, passages))
+    await asyncio.sleep(0.2)
+    taken: list[float] = []
+    while not bulk.done():
+        taken += await _question_ms(embedder, 5)
+    return taken, len(passages) / await bulk
+
+
+async def _measure(arguments: argparse.Namespace) -> None:
+    folder = ModelStore(None).resolve("all-MiniLM-L6-v2", "embedder")
+    embedder = OpenVinoEmbedder.load(folder, batch_tokens=arguments.batch_tokens)
+    room = arguments.tokens - embedder.info.special_tokens
+    passages = passages_of(arguments.corpus, embedder.tokenizer, arguments.passages, room)
+    peer = Peer(peer_python("sentence-transformers", arguments.peer_python), folder.path, passages)
+    await _ours(embedder, passages[:32])
+    ours, theirs = [], []
+    for _ in range(arguments.runs):
+        theirs.append(len(passages) / peer.seconds())
+        ours.append(len(passages) / await _ours(embedder, passages))
+    versions = peer.versions
+    peer.close()
+    print(f"{len(passages)} passages of {arguments.tokens} tokens, {arguments.runs} alternating runs, {_cpu()}\n")
+    print("| | passages/s, median | each run |\n|---|---|---|")
+    for name, rates in ((versions, theirs), (f"refdesk, {embedder.info.precision}", ours)):
+        print(f"| {name} | {statistics.median(rates):.1f} | {', '.join(f'{rate:.1f}' for rate in rates)} |")
+    print(f"\nratio of medians: {statistics.median(ours) / statistics.median(theirs):.2f}\n")
+    await _question_table(embedder, passages)
+    await embedder.close()
+
+
+async def _question_table(embedder: OpenVinoEmbedder, passages: Sequence[str]) -> None:
+    alone = await _question_ms(embedder, 100)
+    beside, rate = await _beside_bulk(embedder, passages)
+    print("| a question of 10 words | p50 ms | p95 ms |\n|---|---|---|")
+    for name, taken in (("alone", alone), (f"beside bulk at {rate:.1f} passages/s", beside)):
+        print(f"| {name} | {statistics.median(taken):.1f} | {statistics.quantiles(taken, n=20)[-1]:.1f} |")
+
+
+def _cpu() -> str:
+    """The processor's name and which of the instructions that matter it has."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    flags = next((line.split(":")[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    cores = sum(line.startswith("processor") for line in lines)
+    return f"{cores} cores of {name} with {', '.join(flag for flag in _CPU_FLAGS if flag in flags) or 'no known flags'}"
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--corpus", type=Path, default=ROOT.parent / "shared/data/scifact/corpus.jsonl")
+    parser.add_argument("--passages", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=220)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--peer-python", type=Path, help="a Python that has sentence-transformers already")
+    arguments = parser.parse_args()
+    if not arguments.corpus.is_file():
+        sys.exit(f"no corpus at {str(arguments.corpus)!r}: name a BEIR corpus.jsonl with --corpus")
+    asyncio.run(_measure(arguments))
+
+
+if __name__ == "__main__":
+    main()
