@@ -191,7 +191,8 @@ def serve(
 def evaluate(ctx: typer.Context, dataset: Annotated[Path, typer.Argument(help="A folder in BEIR's layout.")]) -> None:
     """Measure retrieval quality on a data set; further options are eval's own."""
     command = importlib.import_module("eval.run")  # by name: eval stands above server, and may not be there at all
-    command.main([str(dataset), *ctx.args])
+    given = [f"--set={name}={value}" for name, value in ctx.obj.items() if name != "data_dir"]
+    command.main([str(dataset), *given, *ctx.args])
 
 
 def _json(text: str, option: str) -> Json:

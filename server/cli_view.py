@@ -109,11 +109,14 @@ async def _show_citations(client: DeskClient, citations: Sequence[Json]) -> None
 
 async def _around(client: DeskClient, citation: Json) -> tuple[str, str]:
     """The words before and after a quote, from the stored text."""
+    path, version, end = f"/v1/documents/{citation['document_id']}/text", citation["version"], citation["end"]
     start = max(0, citation["start"] - AROUND)
-    path = f"/v1/documents/{citation['document_id']}/text"
-    before = await client.call("GET", path, version=citation["version"], start=start, end=citation["start"])
-    rest = await client.call("GET", path, version=citation["version"], start=citation["end"])
-    return _tail(before["text"]), _head(rest["text"])
+    before = await client.call("GET", path, version=version, start=start, end=citation["start"])
+    try:
+        after = await client.call("GET", path, version=version, start=end, end=end + 2 * AROUND)
+    except ReplyError:  # the text ends before that
+        after = await client.call("GET", path, version=version, start=end)
+    return _tail(before["text"]), _head(after["text"])
 
 
 def _tail(text: str) -> str:

@@ -4,9 +4,10 @@ The two stand in place of their originals, so that nothing is there twice and an
 """
 
 import ctypes
-import textwrap
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -22,19 +23,19 @@ AS_PDF, AS_DOCX = "docs/http.md", "docs/filters.md"
 QUESTIONS = (
     "What happens when an upload is larger than the limit?",
     "What happens to a filter with an unknown operator?",
-    "What does refdesk do when the documents hold no answer?",
+    "Why is a quote verbatim?",
 )
 
 PAGE_POINTS = (595.0, 842.0)  # A4
 MARGIN_POINTS = 64.0
 LINES_KEPT = 12  # lines of one block that are moved to the next page rather than divided
 Kind = Literal["heading", "text", "code"]
-STYLES: dict[Kind, tuple[str, float, int]] = {  # font, size in points, characters a line
-    "heading": ("Helvetica-Bold", 14.0, 56),
-    "text": ("Helvetica", 10.0, 90),
-    "code": ("Courier", 8.5, 88),
+STYLES: dict[Kind, tuple[str, float]] = {  # font, size in points
+    "heading": ("Helvetica-Bold", 14.0),
+    "text": ("Helvetica", 10.0),
+    "code": ("Courier", 8.5),
 }
-LATIN = str.maketrans({"→": "->", "≥": ">=", "≤": "<=", "…": "...", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"'})
+LATIN = str.maketrans({"→": "->", "≥": ">=", "≤": "<="})  # what cp1252, the fonts' alphabet, lacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +104,17 @@ def write_docx(content: Sequence[Block], path: Path) -> Path:
 def write_pdf(content: Sequence[Block], path: Path) -> Path:
     """The blocks on A4 pages, in the fonts every PDF reader has, which know Latin letters only."""
     pdf = pypdfium2.PdfDocument.new()
-    width, height = PAGE_POINTS
     page, y = None, 0.0
     for block in content:
-        font, size, columns = STYLES[block.kind]
-        lines = _lines(block, columns)
+        font, size = STYLES[block.kind]
+        lines = _lines(pdf, block)
         # A paragraph is kept on one page if it can be, and no heading stands alone at a page's end.
         needed = size * 1.35 * min(len(lines) + (3 if block.kind == "heading" else 0), LINES_KEPT)
         y -= size if block.kind == "heading" else 0.0
         for i, line in enumerate(lines):
             if page is None or y < MARGIN_POINTS + (needed if i == 0 else 0.0):
                 _finish(page)
-                page, y = pdf.new_page(width, height), height - MARGIN_POINTS
+                page, y = pdf.new_page(*PAGE_POINTS), PAGE_POINTS[1] - MARGIN_POINTS
             _place(pdf, page, line, (font, size, y))
             y -= size * 1.35
         y -= size * (0.3 if block.kind == "heading" else 0.7)
@@ -124,21 +124,56 @@ def write_pdf(content: Sequence[Block], path: Path) -> Path:
     return path
 
 
-def _lines(block: Block, columns: int) -> list[str]:
+def _lines(pdf: pypdfium2.PdfDocument, block: Block) -> list[str]:
+    """The block's lines, each as full as the page's width allows; a listing's own lines are kept."""
+    font, size = STYLES[block.kind]
     text = block.text.translate(LATIN).encode("cp1252", "replace").decode("cp1252")
-    paragraphs = text.split("\n") if block.kind == "code" else [text]
-    return [line for paragraph in paragraphs for line in textwrap.wrap(paragraph, columns) or [""]]
+    width = PAGE_POINTS[0] - 2 * MARGIN_POINTS
+    advances = {c: _advance(pdf, c, font) * size for c in set(text + " ")}
+    lines: list[str] = []
+    for paragraph in text.split("\n") if block.kind == "code" else [text]:
+        line, used = "", 0.0
+        for word in re.findall(r"\s*\S+", paragraph):
+            needed = sum(advances[c] for c in word)
+            if line and used + needed > width:
+                lines.append(line)
+                word = word.lstrip()
+                line, used = word, sum(advances[c] for c in word)
+            else:
+                line, used = line + word, used + needed
+        lines.append(line)
+    return lines
+
+
+@cache
+def _advance(pdf: pypdfium2.PdfDocument, character: str, font: str) -> float:
+    """How far a character moves the pen, in ems: what ten more of it add to the width of one."""
+    one, eleven = (_width(pdf, "|" + character * count + "|", font) for count in (1, 11))
+    return (eleven - one) / 10 / 100
+
+
+def _width(pdf: pypdfium2.PdfDocument, text: str, font: str) -> float:
+    shape = _text(pdf, text, font, 100.0)
+    left, bottom, right, top = (ctypes.c_float() for _ in range(4))
+    pdfium.FPDFPageObj_GetBounds(shape, left, bottom, right, top)
+    pdfium.FPDFPageObj_Destroy(shape)
+    return right.value - left.value
 
 
 def _place(pdf: pypdfium2.PdfDocument, page: pypdfium2.PdfPage, line: str, style: tuple[str, float, float]) -> None:
     """One line of text at a height of the page; `style` is font, size and height."""
     font, size, y = style
-    text = pdfium.FPDFPageObj_NewTextObj(pdf, font.encode(), size)
-    utf16 = (line + "\0").encode("utf-16-le")
+    shape = _text(pdf, line, font, size)
+    pdfium.FPDFPageObj_Transform(shape, 1, 0, 0, 1, MARGIN_POINTS, y)
+    pdfium.FPDFPage_InsertObject(page, shape)
+
+
+def _text(pdf: pypdfium2.PdfDocument, text: str, font: str, size: float) -> pdfium.FPDF_PAGEOBJECT:
+    shape = pdfium.FPDFPageObj_NewTextObj(pdf, font.encode(), size)
+    utf16 = (text + "\0").encode("utf-16-le")
     buffer = ctypes.create_string_buffer(utf16, len(utf16))
-    pdfium.FPDFText_SetText(text, ctypes.cast(buffer, pdfium.FPDF_WIDESTRING))
-    pdfium.FPDFPageObj_Transform(text, 1, 0, 0, 1, MARGIN_POINTS, y)
-    pdfium.FPDFPage_InsertObject(page, text)
+    pdfium.FPDFText_SetText(shape, ctypes.cast(buffer, pdfium.FPDF_WIDESTRING))
+    return shape
 
 
 def _finish(page: pypdfium2.PdfPage | None) -> None:

@@ -171,6 +171,26 @@ def test_beside_a_process_without_a_server_commands_name_it(shell: Shell) -> Non
     assert f"process {os.getpid()} ('a long ingestion')" in shell.err
 
 
+def test_the_demo_with_the_real_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three questions about the documentation, answered out of a PDF, a DOCX and a Markdown file."""
+    assert run_command(["--data-dir", str(tmp_path), "demo"]) == 0
+    printed = capsys.readouterr().out
+    assert "http.pdf, page 2" in printed
+    assert "filters.docx · Metadata filters › What is refused" in printed
+    assert re.search(r"(README|citations)\.md", printed)
+    assert printed.count("«") >= 3
+    assert f"--data-dir {tmp_path} serve" in printed
+    assert run_command(["--data-dir", str(tmp_path), "ask", "Who won the cup in 1998?"]) == 0
+    assert "[1]" not in capsys.readouterr().out
+
+
+def test_the_demo_of_a_folder_of_ones_own(shell: Shell, folder: Path) -> None:
+    assert shell("demo", str(folder)) == 0
+    assert "What does Kestrel pump guide say?" in shell.out
+    assert shell("demo", str(folder), "--ask", "Where is the pump stored?") == 0
+    assert "2 unchanged" in shell.out
+
+
 # --- serve, for real -----------------------------------------------------------------------------------------------
 
 

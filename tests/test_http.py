@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.auth import Claims
 from server.base import Principal
-from server.build import Desk
+from server.build import Desk, build
+from server.settings import Settings
 from tests.desks import GUIDE, LOCAL_TOKEN, NOTES, new_key, open_desk, open_http, upload
 
 QUESTION = "How often must the Kestrel pump be serviced?"
@@ -322,6 +323,15 @@ async def test_a_wrong_upload_names_the_field(http: httpx2.AsyncClient, kwargs: 
     assert (status, error["param"]) == (400, param)
 
 
+@pytest.mark.parametrize(
+    "metadata", ['{"a": NaN}', '{"$a": 1}', '{"": 1}', '{"a": 9007199254740993}', '{"a": "\\ud800"}']
+)
+async def test_metadata_that_cannot_be_kept_is_refused(http: httpx2.AsyncClient, metadata: str) -> None:
+    files, data = {"file": ("a.txt", b"some text")}, {"metadata": metadata, "namespace": "odd"}
+    status, _ = await refused(http, "POST", "/v1/documents", files=files, data=data)
+    assert status == 400
+
+
 async def test_an_upload_is_limited_while_it_is_read(tmp_path: Path) -> None:
     read = 0
 
@@ -464,6 +474,33 @@ async def test_open_webui_gets_sources_only_if_it_asks(http: httpx2.AsyncClient)
         assert citation["quote"] in data["document"]
         assert len(data["document"]) == len(data["metadata"])
     assert len({event["data"]["metadata"][0]["source"] for event in events}) == len(events)
+
+
+async def test_with_the_real_models_offsets_are_exact_among_astral_characters(tmp_path: Path) -> None:
+    text = (
+        "# 𝔎estrel 🦅\n\n"
+        + "🛠️ 𝕎𝕖 keep it dry. " * 5
+        + "The Kestrel pump must be serviced every six months. 👩‍👩‍👧 End.\n"
+    )
+    desk = await build(Settings(data_dir=tmp_path), command="a test")
+    try:
+        async with open_http(desk) as http:
+            await upload(http, {"𝔎🦅.md": text})
+            (hit, *_) = (await search(http))["hits"]
+            assert (hit["uri"], text[hit["start"] : hit["end"]]) == ("𝔎🦅.md", hit["text"])
+            body = {"model": "docs", "messages": [{"role": "user", "content": QUESTION}]}
+            reply = (await http.post("/v1/chat/completions", json=body)).json()
+            (citation,) = reply["citations"]
+            assert text[citation["start"] : citation["end"]] == citation["quote"]
+            assert citation["quote"] == "The Kestrel pump must be serviced every six months."
+            answer = reply["choices"][0]["message"]["content"]
+            assert citation["quote"] in answer[citation["answer_start"] : citation["answer_end"]]
+            vectors = await http.post("/v1/embeddings", json={"model": "all-MiniLM-L6-v2", "input": [[101, 7592, 102]]})
+            assert len(vectors.json()["data"][0]["embedding"]) == 384
+            status, error = await refused(http, "POST", "/v1/embeddings", json={"model": "docs", "input": [[99_999]]})
+            assert (status, error["param"]) == (400, "input")
+    finally:
+        await desk.close()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,20 @@
 
 import unicodedata
 from collections.abc import Sequence
+from typing import Annotated
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+)
 from starlette.datastructures import FormData, UploadFile
 
 from indexers.base import Metadata, UnreadableError
@@ -13,7 +24,17 @@ from server.ingest import Receipt, Tally
 
 MAX_URI_CHARS = 1024
 FIELDS = {"collection", "namespace", "groups", "metadata"}
-MetadataBody = dict[str, StrictStr | StrictBool | float | list[StrictStr]]
+
+
+def _exact(value: object) -> object:
+    """Raises ValueError for an integer that float64, which metadata's numbers are, would round."""
+    if isinstance(value, int) and abs(value) > 2**53:
+        raise ValueError("no float64 holds this integer exactly: send it as a string")
+    return value
+
+
+Number = Annotated[StrictFloat, BeforeValidator(_exact)]
+MetadataBody = dict[str, StrictStr | StrictBool | Number | list[StrictStr]]
 _METADATA = TypeAdapter(MetadataBody)
 
 
@@ -60,7 +81,7 @@ def metadata_field(form: FormData) -> Metadata:
     try:
         return _METADATA.validate_json(text_field(form, "metadata") or "{}")
     except ValidationError as exc:
-        first = exc.errors()[0]
+        first = next((e for e in exc.errors() if e["type"] == "value_error"), exc.errors()[0])
         field = f" at {first['loc'][0]!r}" if first["loc"] else ""
         raise InvalidRequestError(
             f"metadata{field}: {first['msg']}; send a JSON object of strings, numbers, booleans and lists of strings",
