@@ -39,7 +39,7 @@ async def test_a_reader_sees_whole_commits_only_while_a_writer_writes(tmp_path: 
 
     async def write() -> None:
         nonlocal committed, is_done
-        for commit in range(2, 12):
+        for commit in range(2, 9):
             await index.put(NAMESPACE, points(commit), commit)
             if commit % 3 == 0:
                 await index.undo(NAMESPACE, commit - 1)
@@ -133,7 +133,7 @@ async def test_a_damaged_namespace_is_named_and_breaks_no_other(tmp_path: Path) 
 
 async def test_open_shards_are_bounded_and_those_in_use_stay_open(tmp_path: Path) -> None:
     index = EdgeIndex.open(tmp_path, max_open_shards=2)
-    spaces = [Namespace(NAMESPACE.collection, f"n{i}") for i in range(5)]
+    spaces = [Namespace(NAMESPACE.collection, f"n{i}") for i in range(4)]
     for number, space in enumerate(spaces):
         await index.create(space)
         await index.put(space, [Point("a", np.full(16, number + 1, np.float32), "pump")], 1)
