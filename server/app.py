@@ -3,6 +3,7 @@ keep the door, find the caller and limit the body."""
 
 from fastapi import FastAPI
 
+import server
 from server import errors
 from server.auth import Authenticate, Keys
 from server.build import Desk
@@ -18,7 +19,14 @@ def create_app(desk: Desk, *, local_token: str | None = None) -> FastAPI:
     """
     settings, metrics = desk.settings, Metrics()
     face = Face(desk, Keys(desk.catalog), metrics)
-    app = FastAPI(title="refdesk", docs_url=None, redoc_url=None, strict_content_type=False)
+    app = FastAPI(
+        title="refdesk",
+        version=server.__version__,
+        docs_url=None,
+        redoc_url=None,
+        strict_content_type=False,
+        responses=errors.openapi_responses(),
+    )
     app.state.face = face
     for routes in (chat, models, search, documents, keys, admin, health):
         app.include_router(routes.router)

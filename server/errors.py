@@ -159,6 +159,16 @@ def _record(error: Exception) -> str:
     return id_
 
 
+def openapi_responses() -> dict[int | str, dict[str, object]]:
+    """What OpenAPI says of errors, out of the same table: each status with its codes."""
+    rules = {*TABLE.values(), *(Rule(status, code) for status, code in HTTP_CODES.items())} - {CLIENT_LEFT}
+    by_status: dict[int | str, dict[str, object]] = {}
+    for status in sorted({rule.status for rule in rules}):
+        codes = sorted(rule.code for rule in rules if rule.status == status)
+        by_status[status] = {"description": ", ".join(codes)}
+    return by_status
+
+
 class Guard:
     """ASGI: answers every error that reaches it; OnError hears of each. One after the response began ends it."""
 

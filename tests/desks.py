@@ -28,6 +28,7 @@ The Kestrel pump must be serviced every six months. Replace the seal when it is 
 
 Store the pump dry, between 5 and 40 degrees. A drained pump may be stored for two years.
 """
+QUESTION = "How often must the Kestrel pump be serviced?"
 NOTES = """# Harbour notes
 
 The harbour office opens at seven. Ships are to call on channel twelve before they enter.
@@ -67,6 +68,21 @@ async def upload(http: httpx2.AsyncClient, files: dict[str, str | bytes], **fiel
     assert response.status_code == 201, response.text
     receipt: dict[str, Any] = response.json()
     return receipt
+
+
+async def search(http: httpx2.AsyncClient, question: str = QUESTION, **fields: Any) -> dict[str, Any]:
+    response = await http.post("/v1/search", json={"question": question, **fields})
+    assert response.status_code == 200, response.text
+    reply: dict[str, Any] = response.json()
+    return reply
+
+
+async def refused(http: httpx2.AsyncClient, method: str, path: str, **kwargs: Any) -> tuple[int, dict[str, Any]]:
+    """The status and the error of a request that must be refused."""
+    response = await http.request(method, path, **kwargs)
+    error: dict[str, Any] = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return response.status_code, error
 
 
 @contextmanager

@@ -1,0 +1,172 @@
+"""Who may do and see what: keys, roles, namespaces, groups; a forbidden thing reads like a missing one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from server.auth import Claims
+from server.build import Desk
+from tests.desks import new_key, open_desk, open_http, refused, search
+
+
+async def test_no_key_a_wrong_key_and_a_revoked_key_are_refused(desk: Desk, http: httpx2.AsyncClient) -> None:
+    async with open_http(desk, key=None) as nobody:
+        for path in ("/v1/models", "/v1/nothing", "/openapi.json"):
+            assert (await refused(nobody, "GET", path))[0] == 401
+        headers: dict[str, str]
+        for headers in ({"Authorization": "Bearer rd-wrong"}, {"Api-Key": "rd-wrong"}, {"Authorization": "Basic x"}):
+            assert (await refused(nobody, "GET", "/v1/models", headers=headers))[0] == 401
+        made = (await http.post("/v1/keys", json={"name": "short-lived"})).json()
+        bearer, api_key = {"authorization": f"bearer {made['key']}"}, {"api-key": made["key"]}
+        for headers in (bearer, api_key):
+            assert (await nobody.get("/v1/models", headers=headers)).status_code == 200
+        assert (await http.delete(f"/v1/keys/{made['id']}")).status_code == 200
+    async with open_http(desk, key=made["key"]) as revoked:
+        assert (await refused(revoked, "GET", "/v1/models"))[0] == 401
+
+
+async def test_keys_are_stored_hashed_and_listed_without_it(desk: Desk, http: httpx2.AsyncClient) -> None:
+    made = (await http.post("/v1/keys", json={"name": "n", "namespaces": ["docs:default"], "groups": ["a"]})).json()
+    listed = (await http.get("/v1/keys")).json()["data"]
+    (shown,) = [key for key in listed if key["id"] == made["id"]]
+    assert shown == {k: v for k, v in made.items() if k != "key"}
+    files = [path for path in desk.settings.data_dir.rglob("*") if path.is_file()]
+    assert files
+    assert not any(made["key"].encode() in path.read_bytes() for path in files)
+
+
+async def test_an_expired_key_is_refused(desk: Desk, http: httpx2.AsyncClient) -> None:
+    made = (await http.post("/v1/keys", json={"name": "n", "lifetime_s": 0.05})).json()
+    await asyncio.sleep(0.06)
+    async with open_http(desk, key=made["key"]) as late:
+        assert (await refused(late, "GET", "/v1/models"))[0] == 401
+
+
+async def test_roles(desk: Desk, http: httpx2.AsyncClient) -> None:
+    guide = (await http.get("/v1/documents")).json()["data"][0]
+    async with open_http(desk, key=await new_key(desk, Claims(roles=("read",)))) as reader:
+        assert (await search(reader))["hits"]
+        assert (await refused(reader, "POST", "/v1/documents", files={"file": ("a.txt", b"a")}))[0] == 403
+        assert (await refused(reader, "DELETE", f"/v1/documents/{guide['id']}"))[0] == 403
+        assert (await refused(reader, "GET", "/v1/keys"))[0] == 403
+        assert "groups" not in (await reader.get(f"/v1/documents/{guide['id']}")).json()
+    async with open_http(desk, key=await new_key(desk, Claims(roles=("write",)))) as writer:
+        assert (await refused(writer, "POST", "/v1/search", json={"question": "x"}))[0] == 403
+        assert (await refused(writer, "POST", "/v1/local/ingest", json={"path": "/"}))[0] == 403
+    async with open_http(desk, key=await new_key(desk)) as admin:
+        assert (await refused(admin, "POST", "/v1/local/ingest", json={"path": "/"}))[0] == 403
+        assert (await admin.get("/v1/status")).status_code == 200
+
+
+ASKED = {"messages": [{"role": "user", "content": "x"}]}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kwargs"),
+    [
+        ("POST", "/v1/search", {"json": {"question": "x", "namespace": "NS"}}),
+        ("POST", "/v1/search", {"json": {"question": "x", "namespaces": ["default", "NS"]}}),
+        ("POST", "/v1/chat/completions", {"json": {"model": "docs:NS", **ASKED}}),
+        ("POST", "/v1/chat/completions", {"json": {"model": "docs:NS", "stream": True, **ASKED}}),
+        ("POST", "/v1/embeddings", {"json": {"model": "docs:NS", "input": "x"}}),
+        ("GET", "/v1/models/docs:NS", {}),
+        ("GET", "/v1/documents?namespace=NS", {}),
+        ("POST", "/v1/documents", {"data": {"namespace": "NS"}, "files": {"file": ("a.txt", b"a")}}),
+        ("GET", "/v1/documents/ID", {}),
+        ("GET", "/v1/documents/ID/text", {}),
+        ("DELETE", "/v1/documents/ID", {}),
+        ("POST", "/v1/search", {"json": {"question": "x", "collection": "COLLECTION"}}),
+    ],
+)
+async def test_what_a_key_may_not_reach_reads_like_what_is_missing(
+    desk: Desk, method: str, path: str, kwargs: dict[str, Any]
+) -> None:
+    (hidden,) = [d async for d in _documents_of(desk, "hr")]
+    claims = Claims(roles=("read", "write"), namespaces=("docs:default",))
+    if "COLLECTION" in repr(kwargs):
+        claims = Claims(roles=("read",), namespaces=("other:x",))
+    replies = []
+    async with open_http(desk, key=await new_key(desk, claims)) as http:
+        for namespace, id_, collection in (("hr", hidden, "docs"), ("nx", hidden[:-4] + "0000", "nope")):
+            given = {"NS": namespace, "ID": id_, "COLLECTION": collection}
+            names = {placeholder: name for placeholder, name in given.items() if placeholder in repr((path, kwargs))}
+            named = _named(kwargs, names)
+            response = await http.request(method, _named(path, names), **named)
+            text = response.text
+            for placeholder, name in names.items():
+                text = text.replace(f"'{name}'", placeholder).replace(f":{name}'", f":{placeholder}'")
+            replies.append((response.status_code, text))
+    assert replies[0] == replies[1]
+    assert replies[0][0] == 404
+
+
+def _named(value: Any, names: dict[str, str]) -> Any:
+    """The value with its placeholders named, whatever holds them."""
+    if isinstance(value, dict):
+        return {key: _named(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_named(item, names) for item in value]
+    if isinstance(value, str):
+        for placeholder, name in names.items():
+            value = value.replace(placeholder, name)
+    return value
+
+
+async def test_a_citation_out_of_reach_is_not_found(desk: Desk) -> None:
+    (hidden,) = [d async for d in _documents_of(desk, "hr")]
+    claim = {"version": "v", "start": 0, "end": 1, "quote": "T"}
+    async with open_http(desk, key=await new_key(desk, Claims(namespaces=("docs:default",)))) as http:
+        assert (await http.get("/v1/models")).json()["data"][0]["id"] == "docs"
+        ids = (hidden, "doc_0")
+        replies = [(await http.post("/v1/citations/verify", json={"document_id": id_, **claim})).json() for id_ in ids]
+    assert replies[0]["status"] == replies[1]["status"] == "not_found"
+    assert replies[0]["detail"].replace(hidden, "doc_0") == replies[1]["detail"]
+    async with open_http(desk, key=await new_key(desk, Claims(namespaces=("other:x",)))) as http:
+        assert (await http.get("/v1/models")).json()["data"] == []
+
+
+async def test_the_refusals_words_are_the_catalogs(desk: Desk) -> None:
+    """What an unlimited key gets for a missing thing is what a limited one gets for a forbidden one."""
+    limited = await new_key(desk, Claims(namespaces=("docs:default",)))
+    async with open_http(desk) as admin, open_http(desk, key=limited) as reader:
+        for body in ({"question": "x", "namespace": "nx"}, {"question": "x", "collection": "nx"}):
+            assert await refused(admin, "POST", "/v1/search", json=body) == await refused(
+                reader, "POST", "/v1/search", json=body
+            )
+        nowhere = "/v1/documents/doc_0"
+        assert await refused(admin, "GET", nowhere) == await refused(reader, "GET", nowhere)
+
+
+async def _documents_of(desk: Desk, namespace: str) -> AsyncIterator[str]:
+    state = await desk.catalog.namespace("docs", namespace)
+    for document in (await desk.catalog.documents(state.id))[0]:
+        yield document.id
+
+
+async def test_a_key_of_one_namespace_means_it_by_the_collections_name(desk: Desk) -> None:
+    key = await new_key(desk, Claims(namespaces=("docs:hr",), groups=("hr",)))
+    async with open_http(desk, key=key) as http:
+        assert [m["id"] for m in (await http.get("/v1/models")).json()["data"]] == ["docs", "docs:hr"]
+        assert [hit["uri"] for hit in (await search(http, "Who earns most?"))["hits"]] == ["salaries.md"]
+        assert [d["uri"] for d in (await http.get("/v1/documents")).json()["data"]] == ["salaries.md"]
+
+
+async def test_groups_decide_which_documents_are_seen(desk: Desk) -> None:
+    (hidden,) = [d async for d in _documents_of(desk, "hr")]
+    async with open_http(desk, key=await new_key(desk, Claims(groups=("sales",)))) as http:
+        assert (await search(http, "Who earns most?", namespace="hr"))["hits"] == []
+        assert (await http.get("/v1/documents", params={"namespace": "hr"})).json()["data"] == []
+        assert (await refused(http, "GET", f"/v1/documents/{hidden}/text"))[0] == 404
+    async with open_http(desk, key=await new_key(desk, Claims(groups=("hr",)))) as http:
+        assert (await search(http, "Who earns most?", namespace="hr"))["hits"]
+        assert (await http.get(f"/v1/documents/{hidden}/text")).json()["text"].startswith("# Salaries")
+
+
+async def test_keys_off_lets_everybody_on_this_machine_in(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, keys_required=False) as desk, open_http(desk, key=None) as http:
+        assert (await http.get("/v1/models")).status_code == 200
+        assert (await refused(http, "POST", "/v1/local/ingest", json={"path": "/"}))[0] == 403

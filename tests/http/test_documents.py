@@ -1,0 +1,153 @@
+"""Documents over HTTP: upload, list, delete, text by span, verification; limits while reading."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from server.build import Desk
+from tests.desks import LOCAL_TOKEN, open_desk, open_http, refused, search, upload
+
+
+async def test_an_upload_says_what_it_did(http: httpx2.AsyncClient) -> None:
+    files: dict[str, str | bytes] = {
+        "a/b.md": "# One\n\nText one.",
+        "c.txt": "Text two.",
+        "bad.pdf": b"%PDF-1.7 broken",
+    }
+    receipt = await upload(http, files, namespace="up", groups="x,y", metadata='{"tag": ["p", "q"], "n": 1, "b": true}')
+    assert (receipt["added"], receipt["commit"]) == (2, 1)
+    assert [(f["uri"], f["reason"]) for f in receipt["failed"]] == [("bad.pdf", "corrupt")]
+    listed = (await http.get("/v1/documents", params={"namespace": "up"})).json()
+    assert [d["uri"] for d in listed["data"]] == ["a/b.md", "c.txt"]
+    assert listed["data"][0]["metadata"] == {"tag": ["p", "q"], "n": 1.0, "b": True}
+    assert listed["data"][0]["groups"] == ["x", "y"]
+    again = await upload(
+        http, {"c.txt": "Text two."}, namespace="up", groups="y,x", metadata='{"tag": ["p", "q"], "n": 1, "b": true}'
+    )
+    assert (again["unchanged"], again["added"], again["commit"]) == (1, 0, 1)
+    changed = await upload(http, {"c.txt": "Text three."}, namespace="up")
+    assert (changed["replaced"], changed["commit"]) == (1, 2)
+
+
+async def test_an_upload_of_which_nothing_can_be_read_is_refused(http: httpx2.AsyncClient) -> None:
+    status, error = await refused(http, "POST", "/v1/documents", files={"file": ("bad.pdf", b"%PDF-1.7 broken")})
+    assert (status, error["code"]) == (422, "unreadable")
+    assert "bad.pdf" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "param"),
+    [
+        ({"data": {"namespace": "x"}}, "file"),
+        ({"json": {"a": 1}}, "file"),
+        ({"files": {"file": ("../../etc/passwd", b"x")}}, "file"),
+        ({"files": {"file": ("a\u202eb", b"x")}}, "file"),
+        ({"files": {"file": ("a.txt", b"x")}, "data": {"metadata": "[1]"}}, "metadata"),
+        ({"files": {"file": ("a.txt", b"x")}, "data": {"metadata": '{"a": {"b": 1}}'}}, "metadata"),
+        ({"files": {"file": ("a.txt", b"x")}, "data": {"metdata": "{}"}}, "metdata"),
+    ],
+)
+async def test_a_wrong_upload_names_the_field(http: httpx2.AsyncClient, kwargs: dict[str, Any], param: str) -> None:
+    status, error = await refused(http, "POST", "/v1/documents", **kwargs)
+    assert (status, error["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    "metadata", ['{"a": NaN}', '{"$a": 1}', '{"": 1}', '{"a": 9007199254740993}', '{"a": "\\ud800"}']
+)
+async def test_metadata_that_cannot_be_kept_is_refused(http: httpx2.AsyncClient, metadata: str) -> None:
+    files, data = {"file": ("a.txt", b"some text")}, {"metadata": metadata, "namespace": "odd"}
+    status, _ = await refused(http, "POST", "/v1/documents", files=files, data=data)
+    assert status == 400
+
+
+async def test_an_upload_is_limited_while_it_is_read(tmp_path: Path) -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="big.txt"\r\n\r\n'
+        for _ in range(1000):
+            read += 10_000
+            yield b"x" * 10_000
+
+    async with open_desk(tmp_path, max_upload_bytes=50_000) as desk, open_http(desk) as http:
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        status, error = await refused(http, "POST", "/v1/documents", content=endless(), headers=headers)
+        assert (status, error["code"]) == (413, "request_too_large")
+        assert read < 200_000
+        status, _ = await refused(http, "POST", "/v1/documents", files={"file": ("b.txt", b"x" * 200_000)})
+        assert status == 413
+
+
+async def test_documents_are_listed_in_pages(http: httpx2.AsyncClient) -> None:
+    await upload(http, {f"{i}.txt": f"Text {i}." for i in range(5)}, namespace="pages")
+    seen, after = list[str](), None
+    for _ in range(3):
+        params = {"namespace": "pages", "limit": "2"} | ({"after": after} if after else {})
+        page = (await http.get("/v1/documents", params=params)).json()
+        seen += [d["uri"] for d in page["data"]]
+        after = page["next"]
+        assert page["has_more"] == (after is not None)
+    assert seen == [f"{i}.txt" for i in range(5)]
+
+
+async def test_a_deleted_document_is_gone(http: httpx2.AsyncClient) -> None:
+    receipt = await upload(http, {"short.txt": "Here today."}, namespace="del")
+    (id_,) = receipt["document_ids"]
+    document = (await http.get(f"/v1/documents/{id_}")).json()
+    citation = {"document_id": id_, "version": document["version"], "start": 0, "end": 4, "quote": "Here"}
+    assert (await http.post("/v1/citations/verify", json=citation)).json()["status"] == "verified"
+    assert (await http.delete(f"/v1/documents/{id_}")).json()["deleted"] is True
+    assert (await refused(http, "GET", f"/v1/documents/{id_}"))[0] == 410
+    assert (await refused(http, "DELETE", f"/v1/documents/{id_}"))[0] == 410
+    assert (await http.post("/v1/citations/verify", json=citation)).json()["status"] == "gone"
+    assert (await search(http, "What is here today?", namespace="del"))["hits"] == []
+
+
+async def test_text_by_span_counts_code_points(http: httpx2.AsyncClient) -> None:
+    text = "𝔘nicode 🛠️ ünd so weiter: naïve 東京 👩‍👩‍👧 end."
+    (id_,) = (await upload(http, {"astral.txt": text}, namespace="astral"))["document_ids"]
+    version = (await http.get(f"/v1/documents/{id_}")).json()["version"]
+    for start, end in [(0, 1), (8, 10), (0, len(text)), (30, 34), (len(text), len(text))]:
+        span = await http.get(f"/v1/documents/{id_}/text", params={"version": version, "start": start, "end": end})
+        assert span.json()["text"] == text[start:end]
+    assert (await http.get(f"/v1/documents/{id_}/text")).json()["end"] == len(text)
+    assert (await refused(http, "GET", f"/v1/documents/{id_}/text?start=9&end=3"))[0] == 400
+    assert (await refused(http, "GET", f"/v1/documents/{id_}/text?end={len(text) + 1}"))[0] == 400
+    (hit,) = (await search(http, "unicode 東京", namespace="astral"))["hits"]
+    assert text[hit["start"] : hit["end"]] == hit["text"]
+
+
+async def test_verification_tells_what_does_not_match(http: httpx2.AsyncClient) -> None:
+    (id_,) = (await upload(http, {"v.txt": "The seal is green."}, namespace="verify"))["document_ids"]
+    version = (await http.get(f"/v1/documents/{id_}")).json()["version"]
+    base = {"document_id": id_, "version": version, "start": 4, "end": 8}
+    for change, status in (
+        ({"quote": "seal"}, "verified"),
+        ({"quote": "Seal"}, "mismatch"),
+        ({"quote": "seal", "end": 999}, "mismatch"),
+        ({"quote": "seal", "version": "0" * 64}, "not_found"),
+        ({"quote": "seal", "document_id": "doc_0"}, "not_found"),
+    ):
+        assert (await http.post("/v1/citations/verify", json=base | change)).json()["status"] == status, change
+    assert (await refused(http, "POST", "/v1/citations/verify", json=base))[1]["param"] == "quote"
+
+
+async def test_a_path_is_ingested_with_progress_for_the_local_token(desk: Desk, tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / f"{i}.md").write_text(f"# Title {i}\n\nText {i}.")
+    async with open_http(desk, key=LOCAL_TOKEN) as http:
+        body = {"path": str(tmp_path), "namespace": "local", "prune": True}
+        for changes in ({"added": 3}, {"unchanged": 3}, {"unchanged": 2, "pruned": 1}):
+            response = await http.post("/v1/local/ingest", json=body)
+            events = [json.loads(line[6:]) for line in response.text.splitlines() if line]
+            assert events[-1]["object"] == "receipt"
+            assert {kind: events[-1][kind] for kind in changes} == changes
+            if "unchanged" in changes:
+                (tmp_path / "1.md").unlink(missing_ok=True)
+        assert (await refused(http, "POST", "/v1/local/ingest", json=body | {"path": "/no/such"}))[0] == 422
