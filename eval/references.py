@@ -92,7 +92,7 @@ def _logits(folder: Path, specimen: Specimen) -> Float32:
     rows = []
     for query, passage in PAIRS:
         options = {"truncation": "only_second", "max_length": specimen.max_tokens, "return_token_type_ids": True}
-        pair = tokenizer(query, passage, return_tensors="pt", **options)
+        pair = tokenizer([query], [passage], return_tensors="pt", **options)  # bare, it takes "" for no passage at all
         with torch.no_grad():
             rows.append(model(**pair).logits[0].numpy())
     return np.stack(rows)

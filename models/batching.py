@@ -23,6 +23,19 @@ def plan_batches(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
     return batches
 
 
+def even_budget(lengths: Sequence[int], budget_tokens: int, streams: int) -> int:
+    """A budget, at most `budget_tokens`, under which the batches keep every stream busy to the end.
+
+    Rounds of `streams` batches each, as few as the budget allows, of about the same size; one text more than the mean,
+    so that rounding does not leave a last small batch over.
+    """
+    if not lengths:
+        return budget_tokens
+    total = sum(lengths)
+    rounds = -(-total // (budget_tokens * streams))
+    return min(budget_tokens, -(-total // (rounds * streams)) + max(lengths) - 1)
+
+
 def pad(sequences: Sequence[Int32], pad_id: int) -> tuple[Int32, Int32]:
     """One matrix (n, longest) int32, padded on the right with `pad_id`, and the lengths (n,) int32."""
     lengths = np.array([len(sequence) for sequence in sequences], np.int32)

@@ -56,14 +56,24 @@ def map_errors(model: str) -> Iterator[None]:
 
 
 class Lane:
-    """Runs jobs in `width` threads, each with an infer request that no other thread has meanwhile."""
+    """Runs jobs in threads, each with an infer request that no other thread has meanwhile.
 
-    def __init__(self, name: str, compile_model: Callable[[], ov.CompiledModel], *, width: int, nice: int = 0) -> None:
-        self._name, self.width, self._closed = name, width, False
-        self._executor = ThreadPoolExecutor(width, f"lane-{name}", _be_nice, (nice,))
+    `streams`: how many batches the model computes at once.
+    """
+
+    def __init__(self, name: str, compile_model: Callable[[], ov.CompiledModel], *, spare: int, nice: int = 0) -> None:
+        """`spare`: how many jobs may prepare or unpack beside those that the model computes at once."""
+        self._name, self._closed = name, False
+        # compiled in a thread of the lane's priority, which the runtime's own threads inherit
+        with ThreadPoolExecutor(1, f"compile-{name}", _be_nice, (nice,)) as compiler, map_errors(name):
+            compiled = compiler.submit(compile_model).result()
+            self.streams = int(compiled.get_property("NUM_STREAMS"))
+            requests = [compiled.create_infer_request() for _ in range(self.streams + spare)]
+        self._width = len(requests)
+        self._executor = ThreadPoolExecutor(self._width, f"lane-{name}", _be_nice, (nice,))
         self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
-        # compiled in the lane's own thread: the runtime's threads inherit its priority
-        self._executor.submit(self._fill, compile_model).result()
+        for request in requests:
+            self._requests.put(request)
 
     async def run(self, job: Callable[[Infer], T]) -> T:
         """Run one job in a thread of this lane. Raises ModelUnavailableError once the lane is closed."""
@@ -81,7 +91,7 @@ class Lane:
         try:
             for batch in batches:
                 pending.append((batch, self._submit(partial(_applied, job, [items[i] for i in batch]))))
-                if len(pending) > self.width:
+                if len(pending) > self._width:
                     await _take(pending, results)
             while pending:
                 await _take(pending, results)
@@ -96,12 +106,6 @@ class Lane:
         await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
         while not self._requests.empty():
             self._requests.get()
-
-    def _fill(self, compile_model: Callable[[], ov.CompiledModel]) -> None:
-        with map_errors(self._name):
-            compiled = compile_model()
-            for _ in range(self.width):
-                self._requests.put(compiled.create_infer_request())
 
     def _submit(self, job: Callable[[Infer], T]) -> "asyncio.Future[T]":
         if self._closed:

@@ -120,7 +120,7 @@ def test_max_sim_equals_the_plain_formula_over_many_blocks() -> None:
 async def test_late_interaction_says_which_token_vectors_are_missing() -> None:
     query, candidates = await _embedded(FakeEmbedder())
     reranker = LateInteractionReranker("fake")
-    with pytest.raises(ModelUnavailableError, match="Candidate 1 of 2 has no token vectors"):
+    with pytest.raises(ModelUnavailableError, match="1 of 2 candidates have no token vectors"):
         await reranker.rerank(QUERY, query, [candidates[0], Candidate("words alone")])
     with pytest.raises(ModelUnavailableError, match="question has no token vectors"):
         await reranker.rerank(QUERY, None, candidates)
