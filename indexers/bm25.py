@@ -30,7 +30,12 @@ class Terms:
 
 
 def idf(documents: int, containing: int) -> float:
-    """Inverse document frequency of a term that `containing` of `documents` texts hold; never negative."""
+    """Inverse document frequency of a term that `containing` of `documents` texts hold; never negative.
+
+    Both count every stored version: dead ones until they are swept, and in the engine swept ones until the shard is
+    next opened. An exact count costs a search 2 to 6 ms at 100,000 points, and replacing documents leaves the ratio
+    about as it was.
+    """
     return math.log(1 + (documents - containing + 0.5) / (containing + 0.5))
 
 

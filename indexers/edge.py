@@ -24,15 +24,17 @@ _SCAN_SLICE = 256  # points read by one call: about 10 ms
 class EdgeIndex:
     """Implements indexers.base.Index. One process may own `root`; who takes the lock is the caller's business."""
 
-    def __init__(self, root: Path, max_open_shards: int) -> None:
+    def __init__(self, root: Path, max_open_shards: int, compact_from: int) -> None:
         self._searches = ThreadPoolExecutor(2, thread_name_prefix="edge-search")  # one for each leg
         self._writes = ThreadPoolExecutor(1, thread_name_prefix="edge-write")
         self._shards = OpenShards(root, max_open_shards, self._writes)
+        self._compact_from = compact_from
 
     @classmethod
-    def open(cls, root: Path, *, max_open_shards: int = 64) -> "EdgeIndex":
-        """Open the index under a folder, which is made if need be; shards are opened when they are used."""
-        return cls(root, max_open_shards)
+    def open(cls, root: Path, *, max_open_shards: int = 64, compact_from: int = 10_000) -> "EdgeIndex":
+        """Open the index under a folder, which is made if need be; shards are opened when they are used. A sweep after
+        which more points were removed than are left, and at least `compact_from`, copies these into a new shard."""
+        return cls(root, max_open_shards, compact_from)
 
     @property
     def open_shards(self) -> int:
@@ -96,19 +98,22 @@ class EdgeIndex:
         async with self._shards.write(namespace) as shard:
             await self._each(partial(shard.born_after, commit), shard.remove)
             await self._each(partial(shard.died_after, commit), shard.revive)
-            await self._write(shard.measure)
+            await self._write(shard.note_removed)
 
     async def sweep(self, namespace: Namespace, horizon: int) -> int:
         async with self._shards.write(namespace) as shard:
             removed = await self._each(partial(shard.died_until, horizon), shard.remove)
-            await self._write(shard.measure)
+            await self._write(shard.note_removed)
+            is_due = await self._write(shard.is_mostly_removed, self._compact_from)
+        if is_due:
+            await self._shards.compact(namespace)
         return removed
 
     async def purge(self, namespace: Namespace, ids: Sequence[str]) -> None:
         async with self._shards.write(namespace) as shard:
             for some in _slices(ids):
                 await self._each(partial(shard.versions_of, some), shard.remove)
-            await self._write(shard.measure)
+            await self._write(shard.note_removed)
 
     # --- manages
 

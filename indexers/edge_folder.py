@@ -29,10 +29,19 @@ class Folder:
     spec: CollectionSpec
     name: str
     numeric_fields: tuple[str, ...] = ()
+    shard: str = "shard"
+    removed: int = 0  # points removed from the shard since it was made, whose space only a new one gives back
 
     @property
     def shard_path(self) -> Path:
-        return self.path / "shard"
+        return self.path / self.shard
+
+    def with_next_shard(self) -> "Folder":
+        """The folder with a place for a new shard, which becomes the namespace's when the folder is saved."""
+        for left in self.path.glob("shard*"):
+            if left != self.shard_path:  # a copy that was interrupted
+                shutil.rmtree(left)
+        return replace(self, shard=f"shard-{uuid4().hex[:8]}", removed=0)
 
     def with_numeric_fields(self, fields: tuple[str, ...]) -> "Folder":
         """The folder knowing these fields as well, on disk before this returns."""
@@ -42,7 +51,13 @@ class Folder:
 
     def save(self) -> None:
         """Write namespace.json in one step that a crash leaves done or undone."""
-        content = {"collection": asdict(self.spec), "namespace": self.name, "numeric_fields": self.numeric_fields}
+        content = {
+            "collection": asdict(self.spec),
+            "namespace": self.name,
+            "numeric_fields": self.numeric_fields,
+            "shard": self.shard,
+            "removed": self.removed,
+        }
         new = self.path / f".{_FILE}"
         with new.open("w", encoding="utf-8") as file:
             json.dump(content, file)
@@ -61,7 +76,10 @@ def read_folder(path: Path) -> Folder:
     try:
         content = json.loads((path / _FILE).read_text(encoding="utf-8"))
         spec = CollectionSpec(**content["collection"])
-        return Folder(path, spec, content["namespace"], tuple(content["numeric_fields"]))
+        fields = tuple(content["numeric_fields"])
+        return Folder(
+            path, spec, content["namespace"], fields, content.get("shard", "shard"), content.get("removed", 0)
+        )
     except (ValueError, KeyError, TypeError) as exc:
         raise IndexUnavailableError(f"{str(path / _FILE)!r} is damaged ({exc}); restore it from a backup") from exc
 

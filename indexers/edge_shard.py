@@ -43,7 +43,7 @@ from indexers.point import checked_vector
 MAX_SLICE = 64  # points of one update: 6 ms of a held interpreter
 _PAGE = 1000  # ids of one scroll: 5 ms
 _SPARE = 8  # hits asked for beyond top_k, to see whether the last place is shared
-_MOST_TIES = 4096  # of more equal scores than these at the last place, the engine chooses which are returned
+_MOST_TIES = 1024  # of more equal scores than these at the last place, the engine chooses which are returned
 _RESCORED = 100  # quantised scores choose at least so many candidates for the exact ones, …
 _OVERSAMPLING = 2.0  # … and so many for each hit
 _DISTANCES = {
@@ -95,7 +95,7 @@ class Shard:
 
     def __init__(self, folder: Folder) -> None:
         self.spec = folder.spec
-        self._folder = folder
+        self.folder = folder
         self._slots = {field: slot for slot, field in enumerate(folder.numeric_fields)}
         self._bm25 = Bm25(folder.spec.language)
         with map_errors(folder.name):
@@ -104,11 +104,11 @@ class Shard:
         self.measure()
 
     def flush(self) -> None:
-        with map_errors(self._folder.name):
+        with map_errors(self.folder.name):
             self._engine.flush()
 
     def close(self) -> None:
-        with map_errors(self._folder.name):
+        with map_errors(self.folder.name):
             self._engine.flush()
             self._engine.close()
 
@@ -157,7 +157,7 @@ class Shard:
 
     def _under(self, view: View, call: Callable[[engine.Filter | None], T]) -> T:
         """Run a call with the view's filter, and again if a write meanwhile stored what the filter took for absent."""
-        with map_errors(self._folder.name):
+        with map_errors(self.folder.name):
             while True:
                 extent = self._extent
                 hidden = alive(view.snapshot, extent)
@@ -183,7 +183,7 @@ class Shard:
     def scan(self, view: View | None, after: str | None, limit: int) -> tuple[list[StoredPoint], str | None]:
         offset = UUID(after) if after else None
         if view is None:
-            with map_errors(self._folder.name):
+            with map_errors(self.folder.name):
                 records, following = self._scroll(None, offset, limit, [DENSE])
         else:
             records, following = self._under(view, lambda visible: self._scroll(visible, offset, limit, [DENSE]))
@@ -191,7 +191,7 @@ class Shard:
 
     def count(self, view: View | None) -> int:
         if view is None:
-            with map_errors(self._folder.name):
+            with map_errors(self.folder.name):
                 return self._engine.count(engine.CountRequest(exact=True))
         return self._under(view, lambda visible: self._engine.count(engine.CountRequest(exact=True, filter=visible)))
 
@@ -210,14 +210,14 @@ class Shard:
         self._number_fields(points)
         terms = [sparse(self._bm25.document(point.text)) if point.text else None for point in points]
         encoded = [encode(p, t, commit, self._slots) for p, t in zip(points, terms, strict=True)]
-        with map_errors(self._folder.name):
+        with map_errors(self.folder.name):
             self._extent = self._extent.with_born(commit)
             self._engine.update(engine.UpdateOperation.upsert_points(encoded))
         self.stamp([point.id for point in points], commit, born_before=commit)
 
     def stamp(self, ids: Sequence[str], commit: int, born_before: int) -> None:
         """Give the live points under these ids, born before that commit, died = commit."""
-        with map_errors(self._folder.name):
+        with map_errors(self.folder.name):
             found, _ = self._scroll(_live(ids, born_before), None, _PAGE, [])
             if found:
                 self._extent = self._extent.with_died(commit)
@@ -225,7 +225,7 @@ class Shard:
 
     def patch(self, ids: Sequence[str], metadata: Metadata, groups: tuple[str, ...] | None, commit: int) -> None:
         """Copy the newest live version under each id with checked metadata merged in, and end the older one."""
-        with map_errors(self._folder.name):
+        with map_errors(self.folder.name):
             found, _ = self._scroll(_live(ids, commit + 1), None, _PAGE, [DENSE, TEXT])
             newest = sorted(((decode(record), record) for record in found), key=lambda pair: pair[0].born)
             copies: dict[str, tuple[Point, engine.SparseVector | None]] = {}
@@ -256,16 +256,37 @@ class Shard:
         return self._page(engine.Filter(must=[_under_ids(ids)]))
 
     def remove(self, versions: Sequence[UUID]) -> None:
-        with map_errors(self._folder.name):
+        with map_errors(self.folder.name):
             self._engine.update(engine.UpdateOperation.delete_points(list(versions)))
+        self.folder = replace(self.folder, removed=self.folder.removed + len(versions))
 
     def revive(self, versions: Sequence[UUID]) -> None:
-        with map_errors(self._folder.name):
+        with map_errors(self.folder.name):
             self._engine.update(engine.UpdateOperation.delete_payload(list(versions), [DIED]))
+
+    def note_removed(self) -> None:
+        """Write down how many points were removed, and look up what the others need of a search."""
+        with map_errors(self.folder.name):
+            self.folder.save()
+        self.measure()
+
+    def is_mostly_removed(self, at_least: int) -> bool:
+        """Whether more points were removed than are left: the engine keeps their space, and optimising, which gives it
+        back, holds the interpreter for seconds to minutes."""
+        return self.folder.removed >= max(at_least, self.count(None))
+
+    def copy_some(self, other: "Shard", after: UUID | None) -> UUID | None:
+        """Copy MAX_SLICE points as they are into another shard; returns where to go on, None at the end."""
+        with map_errors(self.folder.name):
+            records, following = self._scroll(None, after, MAX_SLICE, [DENSE, TEXT])
+            copies = [engine.Point(r.id, r.vector, r.payload) for r in records if r.vector is not None]
+            if copies:
+                other._engine.update(engine.UpdateOperation.upsert_points(copies))
+        return following if isinstance(following, UUID) else None
 
     def measure(self) -> None:
         """Look up the newest `born` and the oldest `died`: they say which conditions a search needs."""
-        with map_errors(self._folder.name):
+        with map_errors(self.folder.name):
             newest_born = self._extreme(BORN, engine.Direction.Desc) or 0
             self._extent = Extent(newest_born, self._extreme(DIED, engine.Direction.Asc))
 
@@ -275,7 +296,7 @@ class Shard:
         return int((found[0].payload or {})[field]) if found else None
 
     def _page(self, wanted: engine.Filter) -> list[UUID]:
-        with map_errors(self._folder.name):
+        with map_errors(self.folder.name):
             found, _ = self._scroll(wanted, None, _PAGE, [])
             return [record.id for record in found if isinstance(record.id, UUID)]
 
@@ -287,12 +308,12 @@ class Shard:
             return
         if len(self._slots) + len(new) > MAX_NUMERIC_FIELDS:
             raise InvalidPointError(
-                f"namespace {self._folder.name!r} has {len(self._slots)} numeric metadata fields; with {new[0]!r} it "
+                f"namespace {self.folder.name!r} has {len(self._slots)} numeric metadata fields; with {new[0]!r} it "
                 f"would exceed {MAX_NUMERIC_FIELDS}: use fewer names, or strings"
             )
-        with map_errors(self._folder.name):
-            self._folder = self._folder.with_numeric_fields(new)
-        self._slots = {field: slot for slot, field in enumerate(self._folder.numeric_fields)}
+        with map_errors(self.folder.name):
+            self.folder = self.folder.with_numeric_fields(new)
+        self._slots = {field: slot for slot, field in enumerate(self.folder.numeric_fields)}
 
 
 def _under_ids(ids: Sequence[str]) -> engine.FieldCondition:

@@ -4,6 +4,7 @@ A shard in use is never closed: if all are, there are more open than the bound s
 """
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -54,13 +55,10 @@ class OpenShards:
     @asynccontextmanager
     async def use(self, namespace: Namespace) -> AsyncIterator[Shard]:
         """The namespace's shard, open until the block ends. Raises NamespaceNotFoundError."""
-        path = self._path(namespace)
-        if path not in self._entries and not path.exists():
-            raise _missing(namespace)
-        entry = self._entries.setdefault(path, _Entry())
+        entry = self._entry(namespace)
         async with entry.door:
             if entry.shard is None:
-                entry.shard = await self._blocking(_load, path, namespace)
+                entry.shard = await self._blocking(_load, self._path(namespace), namespace)
             entry.users += 1
             entry.unused.clear()
             entry.used_at = next(self._clock)
@@ -75,8 +73,33 @@ class OpenShards:
     @asynccontextmanager
     async def write(self, namespace: Namespace) -> AsyncIterator[Shard]:
         """The same for one writer at a time."""
-        async with self.use(namespace) as shard, self._entries[self._path(namespace)].writer:
+        async with self._entry(namespace).writer, self.use(namespace) as shard:
             yield shard
+
+    async def compact(self, namespace: Namespace) -> None:
+        """Copy what is left of a namespace into a new shard, slice by slice, and go on with that one. Writers wait;
+        searches go on in the old shard until the new one takes its place in one step."""
+        entry = self._entry(namespace)
+        async with entry.writer:
+            async with self.use(namespace) as shard:
+                copy = await self._copy(shard)
+            async with entry.door:
+                while entry.users:
+                    await entry.unused.wait()
+                await self._blocking(_switch, copy)
+                old, entry.shard = entry.shard, copy
+            await self._blocking(_discard, old, shard.folder.shard_path)
+
+    async def _copy(self, shard: Shard) -> Shard:
+        folder = await self._blocking(shard.folder.with_next_shard)
+        await self._blocking(create_shard, folder.shard_path, folder)
+        copy = await self._blocking(Shard, folder)
+        after = await self._blocking(shard.copy_some, copy, None)
+        while after is not None:
+            after = await self._blocking(shard.copy_some, copy, after)
+        await self._blocking(copy.measure)
+        await self._blocking(copy.flush)
+        return copy
 
     async def create(self, namespace: Namespace) -> None:
         path = self._path(namespace)
@@ -109,6 +132,12 @@ class OpenShards:
     def _path(self, namespace: Namespace) -> Path:
         self._check_open()
         return folder_path(self._root, namespace.collection.name, namespace.name)
+
+    def _entry(self, namespace: Namespace) -> _Entry:
+        path = self._path(namespace)
+        if path not in self._entries and not path.exists():
+            raise _missing(namespace)
+        return self._entries.setdefault(path, _Entry())
 
     async def _close_surplus(self) -> None:
         opened = [entry for entry in self._entries.values() if entry.shard is not None]
@@ -153,6 +182,18 @@ def _create(path: Path, namespace: Namespace) -> None:
         create_shard(new.shard_path, new)
         new.save()
         new.path.rename(path)
+
+
+def _switch(copy: Shard) -> None:
+    with map_errors(copy.folder.name):
+        copy.folder.save()
+
+
+def _discard(old: Shard | None, path: Path) -> None:
+    if old is not None:
+        old.close()
+    with map_errors(path):
+        shutil.rmtree(path)
 
 
 def _drop(path: Path) -> None:

@@ -96,6 +96,42 @@ async def test_a_cancelled_write_leaves_a_usable_shard(tmp_path: Path) -> None:
     await index.close()
 
 
+async def test_sweeping_most_of_a_shard_gives_its_space_back_while_searches_go_on(tmp_path: Path) -> None:
+    index = EdgeIndex.open(tmp_path, compact_from=500)
+    await index.create(NAMESPACE)
+    (home,) = tmp_path.glob("*/default-*")
+    for commit in range(1, 5):
+        await index.put(NAMESPACE, points(commit), commit)
+    await index.patch(NAMESPACE, ["p7"], {"size": 7.5}, ("eng",), 4)
+    await index.put(NAMESPACE, points(5, 50), 5)
+    (home / "shard-left").mkdir()  # by a copy that was interrupted
+    question = points(4)[7].vector
+    view = View(4, frozenset({"eng"}), parse_filter({"commit": 4}))
+
+    async def answers() -> tuple[object, ...]:
+        dense = await index.search_dense(NAMESPACE, question, view, 300)
+        text = await index.search_text(NAMESPACE, "c4 w7", view, 300)
+        sized = View(4, None, parse_filter({"size": {"$gt": 7.25}}))
+        return dense, [hit.id for hit in text], await index.count(NAMESPACE, sized), await index.count(NAMESPACE, None)
+
+    before = await answers()
+    assert [len(found) if isinstance(found, list) else found for found in before] == [200, 200, 1, 850]
+    sweep = asyncio.ensure_future(index.sweep(NAMESPACE, 4))
+    searches = 0
+    while not sweep.done():
+        assert await index.search_dense(NAMESPACE, question, view, 300) == before[0]
+        searches += 1
+    assert (await sweep, searches > 3) == (600, True)
+    assert [entry.name for entry in home.glob("shard*")] != ["shard"]
+    assert len(list(home.glob("shard*"))) == 1
+    assert await answers() == (*before[:3], 250)
+    await index.put(NAMESPACE, points(6), 6)
+    await index.close()
+    index = EdgeIndex.open(tmp_path)
+    assert await answers() == (*before[:3], 450)
+    await index.close()
+
+
 async def test_numeric_fields_are_bounded_and_known_after_a_restart(tmp_path: Path) -> None:
     index = EdgeIndex.open(tmp_path)
     await index.create(NAMESPACE)
