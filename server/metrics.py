@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.base import Answer, SearchResult
 from server.telemetry import Trace
 
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
 FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds
 
 
@@ -82,13 +83,14 @@ class Observe:
             return
         trace = Trace()
         scope.setdefault("state", {})["trace"] = trace
-        own, status = 0.0, 499  # what a client that leaves before a reply is counted as
+        status = 499  # what a client that leaves before a reply is counted as
 
         async def timed(message: Message) -> None:
-            nonlocal own, status
+            nonlocal status
             if message["type"] == "http.response.start":
                 status, timings = message["status"], trace.timings_ms()
-                own = timings["own"]
+                if (b"content-type", EVENT_STREAM) in message["headers"]:
+                    del timings["own"]  # the generator is still at work, and its time not known yet
                 message["headers"] = [
                     *message["headers"],
                     (b"server-timing", server_timing(timings)),
@@ -101,21 +103,21 @@ class Observe:
             await self.app(scope, receive, timed)
         finally:
             self.metrics.inside.dec()
-            self._count(scope, status, own, trace)
+            self._count(scope, status, trace)
 
-    def _count(self, scope: Scope, status: int, own: float, trace: Trace) -> None:
+    def _count(self, scope: Scope, status: int, trace: Trace) -> None:
         route = getattr(scope.get("route"), "path", "other")
         self.metrics.requests.labels(scope["method"], route, str(status)).inc()
         self.metrics.latency.labels(route).observe(time.perf_counter() - trace.started)
         if trace.spans:
-            self.metrics.own.labels(route).observe(own / 1e3)
+            self.metrics.own.labels(route).observe(trace.timings_ms()["own"] / 1e3)
         for stage, start, end, _ in trace.spans:
             self.metrics.stages.labels(stage).observe(end - start)
 
 
 def server_timing(timings_ms: Mapping[str, float]) -> bytes:
     """The Server-Timing header: `own` (outside engines and models) and `total` first, then the stages."""
-    first = ("total", "own")
+    first = [stage for stage in ("total", "own") if stage in timings_ms]
     ordered = [*((k, timings_ms[k]) for k in first), *((k, v) for k, v in timings_ms.items() if k not in first)]
     return ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in ordered).encode()
 

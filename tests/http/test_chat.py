@@ -18,6 +18,7 @@ async def test_a_stream_is_the_whole_answer_in_pieces(http: httpx2.AsyncClient) 
     body |= {"stream": True, "stream_options": {"include_usage": True}}
     response = await http.post("/v1/chat/completions", json=body)
     assert response.headers["content-type"].startswith("text/event-stream")
+    assert "own" not in response.headers["server-timing"]
     lines = [line for line in response.text.split("\n\n") if line]
     assert lines[-1] == "data: [DONE]"
     chunks = [json.loads(line[6:]) for line in lines[:-1]]
