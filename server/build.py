@@ -53,6 +53,8 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
         writer = Writer(
             catalog, index, token_bits_of=models.embedder.info.fingerprint, retention_s=settings.retention_s
         )
+        opened.push_async_callback(writer.close)
+        await writer.recover()
         pipeline = Pipeline(settings, catalog, index, writer=writer, models=models, chunker=_chunker(settings, models))
         return Desk(settings, lock, store, catalog, index, writer, pipeline, opened.pop_all())
 

@@ -20,6 +20,7 @@ from server.base import InvalidRequestError
 from server.build import build
 from server.cli_view import err, out
 from server.settings import Settings
+from server.sweeper import sweep_regularly
 
 SHUTDOWN_S = 10  # what is being answered when the server is told to stop may take this long
 LOGGED = ("error_id", "error_class", "places")
@@ -53,7 +54,9 @@ async def _serve(settings: Settings) -> None:
             url = url_of(settings.host, listener.getsockname()[1])
             desk.lock.update(url, token)
             err.print(f"listening on {url} after {time.perf_counter() - started:.1f} s", style="green")
+            sweeping = asyncio.create_task(sweep_regularly(desk.catalog, desk.writer))
             await _Server(config).serve(sockets=[listener])
+            sweeping.cancel()
         finally:
             await desk.close()
 

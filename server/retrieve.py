@@ -1,8 +1,9 @@
 """The two legs over one or more namespaces, side by side, each with a deadline; one that fails leaves the other."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from indexers.base import Hit, Index, IndexerError, IndexUnavailableError, View
 from models.base import QueryEmbedding
@@ -51,7 +52,10 @@ async def retrieve(
     Raises IndexUnavailableError only if no leg of any namespace answered.
     """
 
-    async def ask(name: str, state: NamespaceState, search: Awaitable[list[Hit]]) -> Leg | str:
+    async def ask(name: str, state: NamespaceState, search: Coroutine[Any, Any, list[Hit]]) -> Leg | str:
+        if state.commit == 0:  # nothing was ever committed: the index need not know of it yet
+            search.close()
+            return Leg(name, state.namespace.name, ())
         try:
             with trace.span(name, outside=True):
                 async with asyncio.timeout(timeout_s):

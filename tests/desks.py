@@ -1,5 +1,6 @@
 """Desks for tests of the faces: real, with the deterministic models, over a folder of the test's own."""
 
+import io
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +12,7 @@ import anyio.from_thread
 import httpx2
 import uvicorn
 
+from indexers.sources import Upload
 from server.app import create_app
 from server.auth import ADMIN, Claims, Keys
 from server.build import Desk, build
@@ -34,6 +36,11 @@ NOTES = """# Harbour notes
 The harbour office opens at seven. Ships are to call on channel twelve before they enter.
 """
 LOCAL_TOKEN = "token-of-this-machine"
+
+
+def text_file(name: str, words: str) -> Upload:
+    """A text file that somebody sent."""
+    return Upload(name, io.BytesIO(words.encode()))
 
 
 def fake_settings(data_dir: Path, **overrides: Any) -> Settings:

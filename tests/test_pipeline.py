@@ -1,0 +1,248 @@
+"""The pipeline whole, over real engines: ingest, search, answer, and what is left when a part of it fails."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from indexers.base import Hit, IndexUnavailableError, Namespace, View
+from indexers.edge import EdgeIndex
+from indexers.filter import parse_filter
+from models.base import Delta, GenerationOptions, Generator, Message, ModelUnavailableError, Prompt
+from models.fake_generator import FakeGenerator
+from server.base import (
+    Answer,
+    AnswerRequest,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    SearchRequest,
+    TextDelta,
+)
+from server.build import Desk
+from server.catalog import Catalog
+from server.ingest import Receipt, Target
+from server.pipeline import Models, Pipeline
+from server.prompt import REFUSAL
+from tests.desks import GUIDE, NOTES, QUESTION, fake_settings, open_desk, text_file
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with open_desk(tmp_path) as desk:
+        await ingest(desk, {"guide.md": GUIDE, "notes.md": NOTES})
+        yield desk
+
+
+async def ingest(desk: Desk, files: dict[str, str], target: Target = Target("docs")) -> Receipt:
+    return await desk.pipeline.ingest([text_file(name, words) for name, words in files.items()], target)
+
+
+def asked(question: str = QUESTION, **fields: object) -> SearchRequest:
+    return replace(SearchRequest(question, "docs"), **fields)  # type: ignore[arg-type]
+
+
+async def answer(pipeline: Pipeline, question: str = QUESTION) -> tuple[list[str], Answer]:
+    request = AnswerRequest((Message("user", question),), asked(question))
+    events = [event async for event in pipeline.answer(request)]
+    deltas = [event.text for event in events if isinstance(event, TextDelta)]
+    assert isinstance(events[-1], Answer)
+    return deltas, events[-1]
+
+
+# --- ingest ----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_unchanged_costs_no_commit(desk: Desk) -> None:
+    before = (await desk.catalog.namespace("docs", "default")).commit
+    receipt = await ingest(desk, {"guide.md": GUIDE, "notes.md": NOTES})
+    assert (receipt.tally.unchanged, receipt.commit) == (2, before)
+
+
+async def test_a_changed_document_is_replaced_and_the_old_words_are_gone(desk: Desk) -> None:
+    receipt = await ingest(desk, {"guide.md": GUIDE.replace("every six months", "once a year")})
+    assert (receipt.tally.added, receipt.tally.replaced) == (0, 1)
+    texts = [hit.chunk.text for hit in (await desk.pipeline.search(asked())).hits]
+    assert any("once a year" in text for text in texts)
+    assert not any("six months" in text for text in texts)
+
+
+async def test_as_of_reads_the_old_words(desk: Desk) -> None:
+    old = (await desk.catalog.namespace("docs", "default")).commit
+    await ingest(desk, {"guide.md": GUIDE.replace("every six months", "once a year")})
+    texts = [hit.chunk.text for hit in (await desk.pipeline.search(asked(as_of=old))).hits]
+    assert any("six months" in text for text in texts)
+    assert not any("once a year" in text for text in texts)
+    with pytest.raises(InvalidRequestError, match=r"as_of=99: kept are commits 0 to 2"):
+        await desk.pipeline.search(asked(as_of=99))
+
+
+async def test_prune_deletes_what_no_source_names(desk: Desk) -> None:
+    receipt = await ingest(desk, {"guide.md": GUIDE}, Target("docs", prune=True))
+    assert (receipt.tally.unchanged, receipt.tally.pruned) == (1, 1)
+    assert {hit.chunk.uri for hit in (await desk.pipeline.search(asked("harbour"))).hits} == {"guide.md"}
+
+
+async def test_prune_keeps_what_could_not_be_read(desk: Desk) -> None:
+    files = [text_file("guide.md", GUIDE), text_file("notes.md", "")]
+    receipt = await desk.pipeline.ingest(files, Target("docs", prune=True))
+    assert [failure.reason for failure in receipt.tally.failures] == ["empty"]
+    assert receipt.tally.pruned == 0
+    state = await desk.catalog.namespace("docs", "default")
+    failures, _ = await desk.catalog.failures(state.id)
+    assert [failure.uri for failure in failures] == ["notes.md"]
+
+
+async def test_new_groups_and_metadata_are_a_commit_but_no_new_version(desk: Desk) -> None:
+    state = await desk.catalog.namespace("docs", "default")
+    before = (await desk.catalog.lookup(state.id, ["guide.md"]))["guide.md"]
+    receipt = await ingest(desk, {"guide.md": GUIDE}, Target("docs", groups=("fitters",), metadata={"year": 2026.0}))
+    after = (await desk.catalog.lookup(state.id, ["guide.md"]))["guide.md"]
+    assert (receipt.tally.patched, receipt.tally.replaced) == (1, 0)
+    assert after.version == before.version
+    visible = {hit.chunk.uri for hit in (await desk.pipeline.search(asked(groups=frozenset({"clerks"})))).hits}
+    assert visible == {"notes.md"}
+    filtered = await desk.pipeline.search(asked(filter=parse_filter({"year": {"$gte": 2026}})))
+    assert {hit.chunk.uri for hit in filtered.hits} == {"guide.md"}
+
+
+# --- search ----------------------------------------------------------------------------------------------------------
+
+
+async def test_hits_tell_the_legs_that_found_them(desk: Desk) -> None:
+    result = await desk.pipeline.search(asked())
+    assert set(result.hits[0].ranks) == {"dense", "bm25", "rerank"}
+    assert result.reranker == "late-interaction"
+    assert {"embed", "dense", "bm25", "fuse", "rerank", "own", "total"} <= set(result.timings_ms)
+
+
+async def test_a_commit_makes_a_cached_ranking_unfindable(desk: Desk) -> None:
+    assert not (await desk.pipeline.search(asked())).cached
+    assert (await desk.pipeline.search(asked("How often must the  Kestrel pump be serviced?"))).cached
+    await ingest(desk, {"third.md": "# Kestrel\n\nThe Kestrel pump must be serviced by a fitter."})
+    result = await desk.pipeline.search(asked())
+    assert not result.cached
+    assert "third.md" in {hit.chunk.uri for hit in result.hits}
+
+
+async def test_groups_and_filters_do_not_share_a_cached_ranking(desk: Desk) -> None:
+    await desk.pipeline.search(asked())
+    for other in (asked(groups=frozenset({"a"})), asked(top_k=1), asked(rerank=False)):
+        assert not (await desk.pipeline.search(other)).cached
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "words"),
+    [
+        (asked("  "), InvalidRequestError, "empty"),
+        (asked("x" * 9000), InvalidRequestError, "9000 characters"),
+        (replace(asked(), collection="other"), NotFoundError, "other"),
+        (asked(namespaces=("nobody",)), NotFoundError, "nobody"),
+        (asked(namespaces=tuple("abcdefghi")), InvalidRequestError, "1 to 8"),
+    ],
+)
+async def test_a_wrong_request_says_what_is_wrong(
+    desk: Desk, request_: SearchRequest, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        await desk.pipeline.search(request_)
+
+
+async def test_vectors_of_another_model_are_not_searched(desk: Desk, tmp_path: Path) -> None:
+    collection = await desk.catalog.collection("docs")
+    await desk.catalog.create_collection(
+        replace(collection, spec=replace(collection.spec, name="older"), embedder="old", embedder_fingerprint="x")
+    )
+    await desk.catalog.namespace("older", "default", create=True)
+    with pytest.raises(ConflictError, match="'old'"):
+        await desk.pipeline.search(replace(asked(), collection="older"))
+
+
+class OneLegged(EdgeIndex):
+    """An index whose dense leg is down."""
+
+    async def search_dense(
+        self, namespace: Namespace, vector: object, view: View, top_k: int, *, exact: bool = False
+    ) -> list[Hit]:
+        raise IndexUnavailableError("the disk is gone")
+
+
+async def test_one_leg_down_leaves_the_other_and_says_so(tmp_path: Path) -> None:
+    async with open_desk(tmp_path) as desk:
+        await ingest(desk, {"guide.md": GUIDE})
+    async with AsyncExitStack() as opened:
+        other = await opened.enter_async_context(open_desk(tmp_path / "other"))
+        catalog = await Catalog.open(tmp_path / "catalog.sqlite")
+        opened.push_async_callback(catalog.close)
+        broken = OneLegged.open(tmp_path / "index")
+        opened.push_async_callback(broken.close)
+        pipeline = Pipeline(
+            fake_settings(tmp_path),
+            catalog,
+            broken,
+            writer=other.writer,
+            models=other.pipeline.models,
+            chunker=other.pipeline.chunker,
+        )
+        result = await pipeline.search(asked())
+        assert result.hits
+        assert set(result.hits[0].ranks) == {"bm25", "rerank"}
+        assert result.degraded == ("dense leg of docs:default: the disk is gone",)
+        assert not (await pipeline.search(asked())).cached, "a degraded ranking must not be kept"
+
+
+# --- answer ----------------------------------------------------------------------------------------------------------
+
+
+async def test_deltas_joined_are_the_answer_and_quotes_are_slices(desk: Desk) -> None:
+    deltas, whole = await answer(desk.pipeline)
+    assert "".join(deltas) == whole.text
+    assert whole.citations
+    for citation in whole.citations:
+        text = await desk.catalog.text(citation.document_id, citation.version, citation.start, citation.end)
+        assert text == citation.quote
+
+
+async def test_a_question_the_documents_do_not_answer_is_refused(tmp_path: Path) -> None:
+    async with open_desk(tmp_path) as desk:
+        await desk.pipeline.ingest([], Target("docs"))
+        _, whole = await answer(desk.pipeline)
+    assert (whole.text, whole.refused, whole.citations) == (REFUSAL, True, ())
+
+
+class Failing(FakeGenerator):
+    """A generator that fails before its first word, or after it."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        super().__init__()
+        self.words = words
+
+    async def generate(self, prompt: Prompt, options: GenerationOptions) -> AsyncGenerator[Delta, None]:
+        for word in self.words:
+            yield Delta(word)
+        raise ModelUnavailableError("the model is gone")
+
+
+def with_generator(desk: Desk, generator: Generator) -> Pipeline:
+    models = desk.pipeline.models
+    return Pipeline(
+        desk.settings,
+        desk.catalog,
+        desk.index,
+        writer=desk.writer,
+        models=Models(models.embedder, models.reranking, generator, models.fallback),
+        chunker=desk.pipeline.chunker,
+    )
+
+
+async def test_a_generator_that_fails_at_once_is_stood_in_for(desk: Desk) -> None:
+    _, whole = await answer(with_generator(desk, Failing([])))
+    assert whole.generator == "extractive"
+    assert "the model is gone" in whole.degraded[-1]
+
+
+async def test_a_generator_that_fails_half_way_is_not_continued_by_another(desk: Desk) -> None:
+    with pytest.raises(ModelUnavailableError, match="the model is gone"):
+        await answer(with_generator(desk, Failing(["Every "])))
