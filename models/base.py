@@ -91,7 +91,7 @@ class EmbedderInfo:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One text to embed; `token_ids` (without special tokens), if the chunker made them already, saves a second pass."""
+    """One text to embed; `token_ids` (without special tokens), if there are any, save a second tokenisation."""
 
     text: str
     token_ids: Int32 | None = None

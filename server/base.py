@@ -224,7 +224,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """A question to 1 to 8 namespaces of one collection. `groups` come from the caller's key, never from the request."""
+    """A question to 1 to 8 namespaces of a collection. `groups` come from the caller's key, never from the request."""
 
     question: str
     collection: str

@@ -219,7 +219,9 @@ class Pipeline:
 
     # --- documents -------------------------------------------------------------------------------------------------
 
-    async def ingest(self, sources: Iterable[Source | Upload], target: Target, on_progress: OnProgress | None = None) -> Receipt:
+    async def ingest(
+        self, sources: Iterable[Source | Upload], target: Target, on_progress: OnProgress | None = None
+    ) -> Receipt:
         """Read, cut, embed and commit sources; the receipt counts them and names what could not be read."""
         await self._ensure_collection(target.collection)
         ingestion = Ingestion(
