@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=100 * 2**20, ge=1, description="Largest file accepted, in bytes.")
 
     # search
-    leg_top_k: int = Field(default=100, ge=1, le=1000, description="Hits asked of each leg.")
+    leg_top_k: int = Field(default=200, ge=1, le=1000, description="Hits (chunks) asked of each leg.")
     rrf_k: int = Field(default=60, ge=1, description="The constant of reciprocal rank fusion.")
     fused_top_k: int = Field(default=50, ge=1, le=1000, description="Fused hits that are reranked.")
     top_k: int = Field(default=10, ge=1, le=100, description="Hits returned when the request does not say.")
