@@ -3,7 +3,6 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from models.base import (
 )
 from models.genai import GenAiGenerator
 from models.gguf import context_length_of, read_gguf
-from models.store import ModelStore
+from tests.language_model import language_model, weights
 
 pytestmark = pytest.mark.anyio
 
@@ -30,15 +29,9 @@ def said(content: str) -> Prompt:
     return Prompt((Message("user", content),), content)
 
 
-def weights() -> Path:
-    return ModelStore(None).resolve("SmolLM2-135M-Instruct", "generator").path
-
-
-@pytest.fixture(scope="module")
-def generator() -> Iterator[GenAiGenerator]:
-    made = GenAiGenerator.load(weights(), name="smol", fingerprint="f")
-    yield made
-    asyncio.run(made.close())
+@pytest.fixture
+def generator() -> GenAiGenerator:
+    return language_model()
 
 
 async def answer(generator: GenAiGenerator, prompt: Prompt, options: GenerationOptions) -> str:

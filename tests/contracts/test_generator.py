@@ -21,9 +21,8 @@ from models.base import (
 from models.extractive import ExtractiveGenerator
 from models.fake import FakeEmbedder
 from models.fake_generator import FakeGenerator
-from models.genai import GenAiGenerator
 from models.refusal import REFUSAL, is_refusal
-from models.store import ModelStore
+from tests.language_model import language_model
 
 PASSAGES = (
     "The Kestrel pump must be serviced every six months. Its oil is changed by the operator. Keep the log.",
@@ -39,16 +38,10 @@ def asked(passages: tuple[str, ...] = PASSAGES, question: str = QUESTION) -> Pro
     return Prompt((Message("user", "\n".join([*passages, question])),), question, passages)
 
 
-@pytest.fixture(scope="module")
-def language_model() -> GenAiGenerator:
-    folder = ModelStore(None).resolve("SmolLM2-135M-Instruct", "generator")
-    return GenAiGenerator.load(folder.path, name=folder.name, fingerprint="f")
-
-
 @pytest.fixture(params=["genai", "extractive", "fake"])
 async def generator(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Generator]:
     if request.param == "genai":
-        yield request.getfixturevalue("language_model")  # loaded once: nothing is kept between generations
+        yield language_model()
         return
     made = ExtractiveGenerator(FakeEmbedder()) if request.param == "extractive" else FakeGenerator()
     yield made
