@@ -120,14 +120,14 @@ class Authenticate:
         await self.app(scope, receive, send)
 
     async def _principal(self, headers: Headers) -> Principal:
-        if not self.required:
-            return EVERYONE
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         secret = bearer.strip() if scheme.lower() == "bearer" else headers.get("api-key", "")
-        if not secret:
-            raise UnauthorizedError("no key: send `Authorization: Bearer rd-…` (or `Api-Key: rd-…`)")
         if self.local_token and hmac.compare_digest(secret.encode(), self.local_token.encode()):
             return LOCAL
+        if not self.required:
+            return EVERYONE
+        if not secret:
+            raise UnauthorizedError("no key: send `Authorization: Bearer rd-…` (or `Api-Key: rd-…`)")
         return await self.keys.principal(secret)
 
 

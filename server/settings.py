@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         description="Tokens a chunk may have, context and special ones included; 0: min(512, the model's limit).",
     )
     chunk_overlap: float = Field(
-        default=0.1, ge=0, le=0.5, description="Share of a chunk's tokens that the next one repeats."
+        default=0.2, ge=0, le=0.5, description="Share of a chunk's tokens that the next one repeats."
     )
     retention_s: float = Field(
         default=7 * 86_400, ge=0, description="How long replaced versions stay readable, in seconds."

@@ -22,7 +22,9 @@ SECRET = "the patient's name is Jane Doe"
 
 
 def tree(root: type[Exception]) -> Iterator[type[Exception]]:
-    yield root
+    """The classes that a request can meet; eval has errors of its own above them, and no face."""
+    if not root.__module__.startswith("eval."):
+        yield root
     for child in root.__subclasses__():
         yield from tree(child)
 
