@@ -151,7 +151,7 @@ class Shard:
         return self._under(
             view,
             lambda visible: self._engine.query(
-                engine.QueryRequest(limit=limit, query=query, filter=visible, with_payload=[ID], params=params)
+                engine.QueryRequest(limit=limit, query=query, filter=visible, with_payload=True, params=params)
             ),
         )
 

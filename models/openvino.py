@@ -89,6 +89,8 @@ class OpenVinoEmbedder:
 
     async def embed_queries(self, texts: Sequence[str]) -> list[QueryEmbedding]:
         """Embed questions, in the queries' own lane; one over the limit is cut to its first tokens."""
+        if len(texts) == 1:  # the usual case: one thread hop instead of two
+            return await self._queries.run(lambda infer: self._embed_questions(infer, self._query_ids(texts)))
         sequences = await self._queries.run(lambda _: self._query_ids(texts))
         batches = plan_batches([len(ids) for ids in sequences], self._batch_tokens)
         return await self._queries.run_batches(self._embed_questions, sequences, batches)
