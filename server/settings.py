@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     commit_documents: int = Field(default=256, ge=1, description="A commit closes after this many documents …")
     commit_interval_s: float = Field(default=1.0, gt=0, description="… or after this many seconds.")
     max_open_shards: int = Field(
-        default=64, ge=1, description="Shards held open at once; the least recently used is closed."
+        default=16, ge=1, description="Shards held open at once; the least recently used is closed."
     )
     max_upload_bytes: int = Field(default=100 * 2**20, ge=1, description="Largest file accepted, in bytes.")
 
