@@ -74,7 +74,11 @@ class Pipeline:
 
         Raises NotFoundError (collection, namespace), ConflictError (another embedding model), InvalidRequestError.
         """
-        trace = trace or Trace()
+        result, _ = await self._search(request, trace or Trace())
+        return result
+
+    async def _search(self, request: SearchRequest, trace: Trace) -> tuple[SearchResult, list[NamespaceState]]:
+        """The result, and the namespaces at the commits it was read at."""
         question = normalise(request.question, self.settings.max_question_chars)
         with trace.span("states"):
             states = await self._states(request)
@@ -86,7 +90,7 @@ class Pipeline:
         )
         with trace.span("read"):
             hits = await self._hits(ranking, request, states, read)
-        return SearchResult(
+        result = SearchResult(
             hits=hits,
             commits={state.namespace.name: state.commit for state in states},
             reranker=ranking.reranker,
@@ -97,6 +101,7 @@ class Pipeline:
             best_dense=ranking.best_dense,
             best_rerank=ranking.best_rerank,
         )
+        return result, states
 
     async def _states(self, request: SearchRequest) -> list[NamespaceState]:
         """The namespaces asked, each at the commit the search reads: the present one, or `as_of`."""
@@ -156,14 +161,14 @@ class Pipeline:
         Raises ContextTooLongError before anything is sent; closing the iterator stops the generation.
         """
         trace = trace or Trace()
-        result = await self.search(request.search, trace)
+        result, states = await self._search(request.search, trace)
         generation = Generation(self.models.generator, degraded=list(result.degraded))
         passages: tuple[ContextPassage, ...] = ()
         text = ""
         if result.hits and answerability(result) >= threshold_for(self.models.generator.info):
             options = options_of(request, self.settings)
             with trace.span("context"):
-                passages = await self._context(request, result, options)
+                passages = await self._context(request, result, states, options)
             prompt = build_prompt(request.search.question, passages, request.messages[:-1])
             markers = MarkerFilter(len(passages))
             with trace.span("generate", outside=True):
@@ -193,13 +198,17 @@ class Pipeline:
         )
 
     async def _context(
-        self, request: AnswerRequest, result: SearchResult, options: GenerationOptions
+        self,
+        request: AnswerRequest,
+        result: SearchResult,
+        states: Sequence[NamespaceState],
+        options: GenerationOptions,
     ) -> tuple[ContextPassage, ...]:
         """The passages that fit: min(context_tokens, what the generator has left beside prompt and answer)."""
         room = await room_for_passages(self.models.generator, request, options)
         context = await assemble(
             result.hits,
-            vectors=await self._vectors(request.search, result),
+            vectors=await self._vectors(result, states),
             question=request.search.question,
             budget_tokens=min(self.settings.context_tokens, room),
             count_tokens=self.models.generator.count_tokens,
@@ -208,10 +217,10 @@ class Pipeline:
         )
         return context.passages
 
-    async def _vectors(self, request: SearchRequest, result: SearchResult) -> dict[str, Float32]:
-        """The stored vectors of the hits, by chunk id."""
+    async def _vectors(self, result: SearchResult, states: Sequence[NamespaceState]) -> dict[str, Float32]:
+        """The stored vectors of the hits, by chunk id, at the commits the hits were found at."""
         vectors: dict[str, Float32] = {}
-        for state in await self._states(request):
+        for state in states:
             ids = [hit.chunk.id for hit in result.hits if hit.namespace == state.namespace.name]
             points = await self.index.fetch(state.namespace, ids, View(state.commit))
             vectors.update((id_, point.vector) for id_, point in points.items())

@@ -81,9 +81,10 @@ class Ranker:
             await self._read(homes, states, read, trace)
             order, reranker, failed = await self._rerank(question, embedding, fused, read, trace)
         return Ranking(
-            entries=tuple(_entry(found[id_], score, place, reranker) for place, (id_, score) in enumerate(order, 1))[
-                : request.top_k
-            ],
+            entries=tuple(
+                _entry(found[id_], score, place, reranker)
+                for place, (id_, score) in enumerate(order[: request.top_k], start=1)
+            ),
             reranker=reranker,
             degraded=(*degraded, *retrieved.degraded, *failed),
             query_tokens=embedding.token_count if embedding else 0,
