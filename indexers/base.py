@@ -9,6 +9,7 @@ IndexerError
 └── IndexUnavailableError    the engine failed or is closed; retrying may help
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -89,6 +90,10 @@ class Document:
     extractor: str  # fingerprint of what made the text: "html-2"; another one means: read again
     marks: tuple[Mark, ...] = ()
     metadata: Metadata = field(default_factory=dict)
+
+
+# What a chunk's id looks like: 88 bits, so that an engine with ids of 128 can carry it and a commit number in one.
+CHUNK_ID = re.compile("chk_[0-9a-f]{22}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from indexers.base import Float32, Hit, Metadata, Namespace, Point, StoredPoint, View
 from indexers.edge_shard import MAX_SLICE
-from indexers.edge_shards import OpenShards
+from indexers.edge_shards import OpenShards, ShardLimits
 from indexers.point import check_groups, checked_metadata, checked_points
 
 T = TypeVar("T")
@@ -24,17 +24,20 @@ _SCAN_SLICE = 256  # points read by one call: about 10 ms
 class EdgeIndex:
     """Implements indexers.base.Index. One process may own `root`; who takes the lock is the caller's business."""
 
-    def __init__(self, root: Path, max_open_shards: int, compact_from: int) -> None:
+    def __init__(self, root: Path, shards: ShardLimits, compact_from: int) -> None:
         self._searches = ThreadPoolExecutor(2, thread_name_prefix="edge-search")  # one for each leg
         self._writes = ThreadPoolExecutor(1, thread_name_prefix="edge-write")
-        self._shards = OpenShards(root, max_open_shards, self._writes)
+        self._shards = OpenShards(root, shards, self._writes)
         self._compact_from = compact_from
 
     @classmethod
-    def open(cls, root: Path, *, max_open_shards: int = 64, compact_from: int = 10_000) -> "EdgeIndex":
+    def open(
+        cls, root: Path, *, max_open_shards: int = 64, compact_from: int = 10_000, index_from: int = 500
+    ) -> "EdgeIndex":
         """Open the index under a folder, which is made if need be; shards are opened when they are used. A sweep after
-        which more points were removed than are left, and at least `compact_from`, copies these into a new shard."""
-        return cls(root, max_open_shards, compact_from)
+        which more points were removed than are left, and at least `compact_from`, copies these into a new shard. A
+        shard's payload is indexed when it has `index_from` points: below, scans are as fast without."""
+        return cls(root, ShardLimits(max_open_shards, index_from), compact_from)
 
     @property
     def open_shards(self) -> int:
@@ -59,6 +62,8 @@ class EdgeIndex:
         async with self._shards.write(namespace) as shard:
             for some in _slices(await self._write(checked_points, shard.spec, points)):
                 await self._write(shard.put, some, commit)
+                while missing := await self._write(shard.missing_index):
+                    await self._write(shard.index, missing)
 
     async def delete(self, namespace: Namespace, ids: Sequence[str], commit: int) -> None:
         async with self._shards.write(namespace) as shard:

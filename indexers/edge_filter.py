@@ -20,7 +20,7 @@ from indexers.filter import And, Comparison, Filter, Operator, Or
 
 BORN, DIED, GROUPS, TOKENS, NUMBERS = "b", "d", "g", "t", "n"
 MAX_NUMERIC_FIELDS = 1000  # of a namespace; its file lists them. The encoding below has room for 2**20
-_PUBLIC = "*"  # stands for no groups; a group's own name has a "+" before it
+PUBLIC = "*"  # stands for no groups; a group's own name has a "+" before it
 _BROAD = 0.25  # above this share of points a positive match costs more than checking every point (measured)
 
 _OPPOSITE: dict[Operator, Operator] = {"$ne": "$eq", "$nin": "$in"}
@@ -48,27 +48,29 @@ def numbers(metadata: Metadata, slots: Slots) -> list[int]:
 
 
 def group_tokens(groups: tuple[str, ...]) -> list[str]:
-    return [f"+{group}" for group in groups] or [_PUBLIC]
+    return [f"+{group}" for group in groups] or [PUBLIC]
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The newest `born` and the oldest `died` that a shard may hold. A new object whenever one of them changes."""
+    """The newest `born` and the oldest `died` that a shard may hold, and whether some points are for groups only.
+    A new object whenever one of them changes."""
 
     newest_born: int = 0
     oldest_died: int | None = None
+    has_groups: bool = False
 
-    def with_born(self, commit: int) -> "Extent":
-        return self if commit <= self.newest_born else replace(self, newest_born=commit)
+    def with_born(self, commit: int, has_groups: bool) -> "Extent":
+        wider = Extent(max(commit, self.newest_born), self.oldest_died, has_groups or self.has_groups)
+        return self if wider == self else wider
 
     def with_died(self, commit: int) -> "Extent":
         is_known = self.oldest_died is not None and self.oldest_died <= commit
         return self if is_known else replace(self, oldest_died=commit)
 
 
-def alive(snapshot: int, extent: Extent) -> list[Condition]:
-    """What must not hold of a point alive at the snapshot. A condition that no stored point meets is left out: each
-    costs about 3 ms in a scan of 100,000 points."""
+def _dead(snapshot: int, extent: Extent) -> list[Condition]:
+    """What must not hold of a point alive at the snapshot."""
     must_not: list[Condition] = []
     if extent.newest_born > snapshot:
         must_not.append(engine.FieldCondition(BORN, range=engine.RangeFloat(gt=snapshot)))
@@ -78,15 +80,16 @@ def alive(snapshot: int, extent: Extent) -> list[Condition]:
 
 
 def compile_view(
-    view: View, slots: Slots, hidden: list[Condition], share: Callable[[engine.Filter], float]
+    view: View, slots: Slots, extent: Extent, share: Callable[[engine.Filter], float]
 ) -> engine.Filter | None:
-    """The engine's filter for a view. `hidden` is what must not hold; `share` estimates what part of all points a
+    """The engine's filter for a view. A condition that excludes no stored point, by the shard's extent, is left out:
+    each costs a scan of 100,000 points 3 ms, that of the groups 28 ms. `share` estimates what part of all points a
     filter lets through: a broad positive match is turned into a double negation, which the engine checks point by
     point instead of collecting and sorting every match."""
     wanted: list[Condition] = []
-    unwanted = list(hidden)
-    if view.groups is not None:
-        names = [_PUBLIC, *(f"+{group}" for group in sorted(view.groups))]
+    unwanted = _dead(view.snapshot, extent)
+    if view.groups is not None and extent.has_groups:
+        names = [PUBLIC, *(f"+{group}" for group in sorted(view.groups))]
         wanted.append(engine.FieldCondition(GROUPS, match=engine.MatchAny(names)))
     for part in _conjuncts(view.filter):
         opposite = _OPPOSITE.get(part.operator) if isinstance(part, Comparison) else None

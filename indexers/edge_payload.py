@@ -10,18 +10,38 @@ from uuid import UUID, uuid5
 import numpy as np
 import qdrant_edge as engine
 
-from indexers.base import IndexUnavailableError, Point, StoredPoint
+from indexers.base import CHUNK_ID, IndexUnavailableError, Point, StoredPoint
 from indexers.bm25 import Terms
 from indexers.edge_filter import BORN, DIED, GROUPS, NUMBERS, TOKENS, Slots, group_tokens, numbers, tokens
 
 ID, REST = "i", "m"
 DENSE, TEXT = "dense", "text"  # the two named vectors
+_BORN_BITS = 34
+_LOW_62 = 2**62 - 1
 _IDENTITY = UUID("6a4e6f3c-3a52-5f0b-9d3f-0f7f5c1f6f10")
 
 
 def engine_id(point_id: str, born: int) -> UUID:
-    """The engine's id of one version of a point: it takes UUIDs only, and a version is stored beside the next one."""
-    return uuid5(_IDENTITY, f"{point_id}\0{born}")
+    """The engine's id of one version of a point: it takes UUIDs only, and a version is stored beside the next one.
+
+    A chunk's id is carried whole in a UUID of version 8 (RFC 9562), 88 bits and 34 for the commit, so that a hit's id
+    needs no look at its payload; any other id is hashed (UUIDv5) and kept in the payload.
+    """
+    if born >> _BORN_BITS or not CHUNK_ID.fullmatch(point_id):
+        return uuid5(_IDENTITY, f"{point_id}\0{born}")
+    bits = int(point_id[4:], 16) << _BORN_BITS | born
+    return UUID(int=(bits >> 74) << 80 | 8 << 76 | (bits >> 62 & 0xFFF) << 64 | 2 << 62 | bits & _LOW_62)
+
+
+def carried_id(version: int | str | UUID) -> str | None:
+    """The point's id, if the engine's id carries it."""
+    if not isinstance(version, UUID):
+        return None
+    packed = version.int
+    if packed >> 76 & 0xF != 8:
+        return None
+    bits = (packed >> 80) << 74 | (packed >> 64 & 0xFFF) << 62 | packed & _LOW_62
+    return f"chk_{bits >> _BORN_BITS:022x}"
 
 
 def sparse(terms: Terms) -> engine.SparseVector:

@@ -33,13 +33,21 @@ class _Entry:
     used_at: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class ShardLimits:
+    """`open_at_once`: how many shards; `index_from`: points from which on a shard's payload is indexed."""
+
+    open_at_once: int
+    index_from: int
+
+
 class OpenShards:
     """The namespaces under a folder, and the shards of them that are open."""
 
-    def __init__(self, root: Path, max_open: int, files: ThreadPoolExecutor) -> None:
+    def __init__(self, root: Path, limits: ShardLimits, files: ThreadPoolExecutor) -> None:
         """`files` is the one thread that opens, writes and closes: a shard is then never closed under a write."""
         self._root = root
-        self._max_open = max_open
+        self._limits = limits
         self._entries: dict[Path, _Entry] = {}
         self._clock = count()
         self._files = files
@@ -58,7 +66,7 @@ class OpenShards:
         entry = self._entry(namespace)
         async with entry.door:
             if entry.shard is None:
-                entry.shard = await self._blocking(_load, self._path(namespace), namespace)
+                entry.shard = await self._blocking(self._load, namespace)
             entry.users += 1
             entry.unused.clear()
             entry.used_at = next(self._clock)
@@ -93,10 +101,12 @@ class OpenShards:
     async def _copy(self, shard: Shard) -> Shard:
         folder = await self._blocking(shard.folder.with_next_shard)
         await self._blocking(create_shard, folder.shard_path, folder)
-        copy = await self._blocking(Shard, folder)
+        copy = await self._blocking(Shard, folder, self._limits.index_from)
         after = await self._blocking(shard.copy_some, copy, None)
         while after is not None:
             after = await self._blocking(shard.copy_some, copy, after)
+        while missing := await self._blocking(copy.missing_index):
+            await self._blocking(copy.index, missing)
         await self._blocking(copy.measure)
         await self._blocking(copy.flush)
         return copy
@@ -141,7 +151,7 @@ class OpenShards:
 
     async def _close_surplus(self) -> None:
         opened = [entry for entry in self._entries.values() if entry.shard is not None]
-        surplus = len(opened) - self._max_open
+        surplus = len(opened) - self._limits.open_at_once
         if surplus <= 0:
             return
         for entry in sorted(opened, key=lambda e: e.used_at)[:surplus]:
@@ -157,15 +167,14 @@ class OpenShards:
             shard, entry.shard = entry.shard, None
             await self._blocking(shard.close)
 
+    def _load(self, namespace: Namespace) -> Shard:
+        try:
+            return Shard(read_folder(self._path(namespace)), self._limits.index_from)
+        except FileNotFoundError:
+            raise _missing(namespace) from None
+
     async def _blocking(self, call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._files, call, *arguments)
-
-
-def _load(path: Path, namespace: Namespace) -> Shard:
-    try:
-        return Shard(read_folder(path))
-    except FileNotFoundError:
-        raise _missing(namespace) from None
 
 
 def _missing(namespace: Namespace) -> NamespaceNotFoundError:

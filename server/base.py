@@ -100,7 +100,8 @@ def document_version(document: Document, chunking: str) -> str:
 
 
 def chunk_id(collection: str, namespace: str, document: str, version: str, index: int) -> str:
-    return "chk_" + _digest(collection, namespace, document, version, str(index))[:32]
+    """Of the form indexers.base.CHUNK_ID."""
+    return "chk_" + _digest(collection, namespace, document, version, str(index))[:22]
 
 
 # --- what the catalog keeps ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A question to a ranking of chunk ids: embed → dense ‖ bm25 → fuse → rerank. No text leaves: it may be cached."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -61,22 +62,15 @@ class Ranker:
 
         Raises IndexUnavailableError if neither leg answers; a failing model only degrades.
         """
-        embedding, degraded = await self._embed(question, trace)
-        retrieved = await retrieve(
-            self.index,
-            Question(question, embedding),
-            [(state, View(state.commit, request.groups, request.filter)) for state in states],
-            top_k=self.settings.leg_top_k,
-            timeout_s=self.settings.leg_timeout_s,
-            trace=trace,
-        )
+        embedding, retrieved = await self._retrieve(question, request, states, trace)
+        is_reranked = self.reranking is not None and request.rerank
         with trace.span("fuse"):
             fused = rrf([[hit.id for hit in leg.hits] for leg in retrieved.legs], self.settings.rrf_k)
-            fused = fused[: max(self.settings.fused_top_k, request.top_k)]
+            fused = fused[: max(self.settings.fused_top_k, request.top_k) if is_reranked else request.top_k]
             found = _places(retrieved, fused)
         order, reranker = fused, None
         failed: tuple[str, ...] = ()
-        if self.reranking is not None and request.rerank and fused:
+        if is_reranked and fused:
             homes = {id_: found[id_].namespace for id_, _ in fused}
             await self._read(homes, states, read, trace)
             order, reranker, failed = await self._rerank(question, embedding, fused, read, trace)
@@ -86,22 +80,37 @@ class Ranker:
                 for place, (id_, score) in enumerate(order[: request.top_k], start=1)
             ),
             reranker=reranker,
-            degraded=(*degraded, *retrieved.degraded, *failed),
+            degraded=(*retrieved.degraded, *failed),
             query_tokens=embedding.token_count if embedding else 0,
             best_dense=retrieved.best("dense"),
             best_rerank=order[0][1] if reranker is not None else 0.0,
         )
 
-    async def _embed(self, question: str, trace: Trace) -> tuple[QueryEmbedding | None, tuple[str, ...]]:
+    async def _retrieve(
+        self, question: str, request: SearchRequest, states: Sequence[NamespaceState], trace: Trace
+    ) -> tuple[QueryEmbedding | None, Retrieved]:
+        """Embed beside the BM25 legs; an embedding that fails leaves these."""
+        embedding = asyncio.ensure_future(self._embed(question, trace))
+        try:
+            retrieved = await retrieve(
+                self.index,
+                Question(question, embedding),
+                [(state, View(state.commit, request.groups, request.filter)) for state in states],
+                top_k=self.settings.leg_top_k,
+                timeout_s=self.settings.leg_timeout_s,
+                trace=trace,
+            )
+        finally:
+            embedding.cancel()
+        return None if embedding.exception() else embedding.result(), retrieved
+
+    async def _embed(self, question: str, trace: Trace) -> QueryEmbedding:
         async def compute() -> QueryEmbedding:
             with trace.span("embed", outside=True):
                 return (await self.embedder.embed_queries([question]))[0]
 
-        try:
-            embedding, _ = await self.embeddings.get((self.embedder.info.fingerprint, question), compute)
-        except ModelError as exc:
-            return None, (f"embedding: {exc}",)
-        return embedding, ()
+        embedding, _ = await self.embeddings.get((self.embedder.info.fingerprint, question), compute)
+        return embedding
 
     async def _read(
         self, homes: Mapping[str, str], states: Sequence[NamespaceState], read: Chunks, trace: Trace

@@ -1,12 +1,11 @@
 """The two legs over one or more namespaces, side by side, each with a deadline; one that fails leaves the other."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from indexers.base import Hit, Index, IndexerError, IndexUnavailableError, View
-from models.base import QueryEmbedding
+from models.base import ModelError, QueryEmbedding
 from server.base import NamespaceState
 from server.telemetry import Trace
 
@@ -32,10 +31,14 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A normalised question and its embedding; `embedding` None leaves the dense leg out."""
+    """A normalised question and its embedding, or the task that makes it, for which BM25 does not wait."""
 
     text: str
-    embedding: QueryEmbedding | None
+    embedding: "QueryEmbedding | asyncio.Future[QueryEmbedding]"
+
+    async def embedded(self) -> QueryEmbedding:
+        """Raises ModelError if the task failed."""
+        return await self.embedding if isinstance(self.embedding, asyncio.Future) else self.embedding
 
 
 async def retrieve(
@@ -47,33 +50,36 @@ async def retrieve(
     timeout_s: float,
     trace: Trace,
 ) -> Retrieved:
-    """Ask every leg of every namespace at once.
+    """Ask every leg of every namespace at once, dense legs as soon as the question is embedded.
 
     Raises IndexUnavailableError only if no leg of any namespace answered.
     """
 
-    async def ask(name: str, state: NamespaceState, search: Coroutine[Any, Any, list[Hit]]) -> Leg | str:
+    async def ask(name: str, state: NamespaceState, search: Callable[[], Awaitable[list[Hit]]]) -> Leg | str:
         if state.commit == 0:  # nothing was ever committed: the index need not know of it yet
-            search.close()
             return Leg(name, state.namespace.name, ())
         try:
             with trace.span(name, outside=True):
                 async with asyncio.timeout(timeout_s):
-                    return Leg(name, state.namespace.name, tuple(await search))
+                    return Leg(name, state.namespace.name, tuple(await search()))
         except IndexerError as exc:
             return f"{name} leg of {state.namespace}: {exc}"
         except TimeoutError:
             return f"{name} leg of {state.namespace}: no answer within {timeout_s:g} s"
 
-    asked = []
-    for state, view in views:
-        if question.embedding is not None:
-            dense = index.search_dense(state.namespace, question.embedding.vector, view, top_k)
-            asked.append(ask("dense", state, dense))
-        asked.append(ask("bm25", state, index.search_text(state.namespace, question.text, view, top_k)))
-    answers = await asyncio.gather(*asked)
+    async def ask_dense(state: NamespaceState, view: View) -> Leg | str:
+        try:
+            vector = (await question.embedded()).vector
+        except ModelError as exc:
+            return f"embedding: {exc}"
+        return await ask("dense", state, lambda: index.search_dense(state.namespace, vector, view, top_k))
+
+    async def ask_text(state: NamespaceState, view: View) -> Leg | str:
+        return await ask("bm25", state, lambda: index.search_text(state.namespace, question.text, view, top_k))
+
+    answers = await asyncio.gather(*(leg(state, view) for leg in (ask_text, ask_dense) for state, view in views))
     legs = tuple(answer for answer in answers if isinstance(answer, Leg))
-    failures = tuple(answer for answer in answers if isinstance(answer, str))
+    failures = tuple(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
     if not legs:
         raise IndexUnavailableError(f"no leg answered: {'; '.join(failures)}")
     return Retrieved(legs, failures)

@@ -1,11 +1,15 @@
 """What is the embedded index's own: open shards, concurrent reading and writing, errors."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
+from uuid import RFC_4122
 
 import numpy as np
 import pytest
 import qdrant_edge as engine
+from hypothesis import given
+from hypothesis import strategies as st
 
 from indexers.base import (
     CollectionSpec,
@@ -19,8 +23,10 @@ from indexers.base import (
 )
 from indexers.edge import EdgeIndex
 from indexers.edge_filter import MAX_NUMERIC_FIELDS
+from indexers.edge_payload import carried_id, engine_id
 from indexers.edge_shard import map_errors
 from indexers.filter import parse_filter
+from server.base import chunk_id
 
 NAMESPACE = Namespace(CollectionSpec("docs", 16), "default")
 
@@ -192,3 +198,26 @@ async def test_whatever_the_engine_raises_is_translated() -> None:
     for passed in (KeyboardInterrupt(), FilterError("x")):
         with pytest.raises(type(passed)), map_errors(NAMESPACE):
             raise passed
+
+
+@given(st.integers(0, 2**88 - 1), st.integers(0, 2**34 - 1))
+def test_a_chunks_id_and_its_commit_are_carried_in_one_engine_id(number: int, born: int) -> None:
+    id_ = f"chk_{number:022x}"
+    version = engine_id(id_, born)
+    assert (version.version, version.variant) == (8, RFC_4122)
+    assert carried_id(version) == id_
+    assert engine_id(id_, (born + 1) % 2**34) != version
+
+
+@pytest.mark.parametrize("other", ["p1", "chk_" + "0" * 21, "chk_" + "A" * 22, "chk_" + "0" * 32])
+async def test_any_other_id_is_found_beside_the_chunks(tmp_path: Path, other: str) -> None:
+    index = EdgeIndex.open(tmp_path)
+    await index.create(NAMESPACE)
+    chunk = chunk_id("docs", "default", "doc", "v", 0)
+    made = points(1, 2)
+    await index.put(NAMESPACE, [replace(made[0], id=other), replace(made[1], id=chunk)], 1)
+    assert carried_id(engine_id(other, 1)) is None
+    assert carried_id(engine_id(chunk, 1)) == chunk
+    assert {h.id for h in await index.search_dense(NAMESPACE, made[0].vector, View(1), 5)} == {other, chunk}
+    assert {h.id for h in await index.search_text(NAMESPACE, "pump", View(1), 5)} == {other, chunk}
+    await index.close()

@@ -193,6 +193,14 @@ async def test_one_leg_down_leaves_the_other_and_says_so(tmp_path: Path) -> None
         assert not (await pipeline.search(asked())).cached, "a degraded ranking must not be kept"
 
 
+async def test_an_embedder_that_fails_leaves_bm25_and_says_so(desk: Desk) -> None:
+    await desk.pipeline.models.embedder.close()
+    result = await desk.pipeline.search(asked())
+    assert result.hits
+    assert set(result.hits[0].ranks) == {"bm25"}
+    assert result.degraded[0].startswith("embedding: ")
+
+
 # --- answer ----------------------------------------------------------------------------------------------------------
 
 

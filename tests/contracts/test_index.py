@@ -36,21 +36,31 @@ NAMESPACE = Namespace(CollectionSpec("docs", 8), "default")
 GROUPS = ("eng", "ops", "*", "+eng")
 
 
+INDEX_FROM = {"edge": 500, "edge with payload indexes": 1}
+
+
 def make_index(kind: str, root: Path) -> Index:
-    return MemoryIndex() if kind == "memory" else EdgeIndex.open(root)
+    return MemoryIndex() if kind == "memory" else EdgeIndex.open(root, index_from=INDEX_FROM[kind])
 
 
-@pytest.fixture(scope="module")
-def shared_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+@pytest.fixture(scope="module", params=INDEX_FROM)
+def shared_edge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     """One shard for all tests, emptied before each: making one takes a quarter of a second."""
-    made = make_index("edge", tmp_path_factory.mktemp("edge"))
+    made = make_index(request.param, tmp_path_factory.mktemp("edge"))
     yield made
     asyncio.run(made.close())
 
 
-@pytest.fixture(params=["memory", "edge"])
-async def index(request: pytest.FixtureRequest, shared_edge: Index) -> Index:
-    made = MemoryIndex() if request.param == "memory" else shared_edge
+@pytest.fixture(scope="module", params=["memory", *INDEX_FROM])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    made = make_index(request.param, tmp_path_factory.mktemp("index"))
+    yield made
+    asyncio.run(made.close())
+
+
+@pytest.fixture
+async def index(shared: Index) -> Index:
+    made = MemoryIndex() if isinstance(shared, MemoryIndex) else shared
     await made.create(NAMESPACE)
     await made.undo(NAMESPACE, 0)
     return made
@@ -359,8 +369,8 @@ async def test_a_closed_index_says_so(kind: str, tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def both(root: Path, space: Namespace) -> AsyncIterator[tuple[Index, Index]]:
-    pair = make_index("memory", root), make_index("edge", root)
+async def both(root: Path, space: Namespace, kind: str) -> AsyncIterator[tuple[Index, Index]]:
+    pair = make_index("memory", root), make_index(kind, root)
     for one in pair:
         await one.create(space)
     yield pair
@@ -379,8 +389,9 @@ def assert_same_ranking(expected: list[Hit], found: list[Hit]) -> None:
             assert hit.score == pytest.approx(expected[-1].score, rel=2e-5, abs=2e-5)
 
 
+@pytest.mark.parametrize("kind", INDEX_FROM)
 @pytest.mark.parametrize("metric", ["cosine", "dotproduct", "euclidean"])
-async def test_all_rank_alike(tmp_path: Path, metric: Metric) -> None:
+async def test_all_rank_alike(tmp_path: Path, metric: Metric, kind: str) -> None:
     space = Namespace(CollectionSpec("docs", 32, metric, "none"), "default")
     rng = np.random.default_rng(5)
     words = [f"w{i}" for i in range(60)]
@@ -391,7 +402,7 @@ async def test_all_rank_alike(tmp_path: Path, metric: Metric) -> None:
         for i in range(400)
     ]
     points.append(Point("zero", np.zeros(32, np.float32), "w0"))
-    async with both(tmp_path, space) as pair:
+    async with both(tmp_path, space, kind) as pair:
         for one in pair:
             await one.put(space, points, 1)
             await one.put(space, [replace(p, vector=-p.vector) for p in points[:100]], 2)
