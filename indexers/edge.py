@@ -24,20 +24,20 @@ _SCAN_SLICE = 256  # points read by one call: about 10 ms
 class EdgeIndex:
     """Implements indexers.base.Index. One process may own `root`; who takes the lock is the caller's business."""
 
-    def __init__(self, root: Path, shards: ShardLimits, compact_from: int) -> None:
+    def __init__(self, root: Path, limits: ShardLimits, compact_from: int) -> None:
         self._searches = ThreadPoolExecutor(2, thread_name_prefix="edge-search")  # one for each leg
         self._writes = ThreadPoolExecutor(1, thread_name_prefix="edge-write")
-        self._shards = OpenShards(root, shards, self._writes)
-        self._compact_from = compact_from
+        self._shards = OpenShards(root, limits, self._writes)
+        self._large_from, self._compact_from = limits.large_from, compact_from
 
     @classmethod
     def open(
-        cls, root: Path, *, max_open_shards: int = 64, compact_from: int = 10_000, index_from: int = 500
+        cls, root: Path, *, max_open_shards: int = 64, compact_from: int = 10_000, large_from: int = 500
     ) -> "EdgeIndex":
         """Open the index under a folder, which is made if need be; shards are opened when they are used. A sweep after
-        which more points were removed than are left, and at least `compact_from`, copies these into a new shard. A
-        shard's payload is indexed when it has `index_from` points: below, scans are as fast without."""
-        return cls(root, ShardLimits(max_open_shards, index_from), compact_from)
+        which more points were removed than are left, and at least `compact_from`, copies these into a new shard; so
+        does a write after which a small shard holds `large_from` points."""
+        return cls(root, ShardLimits(max_open_shards, large_from), compact_from)
 
     @property
     def open_shards(self) -> int:
@@ -62,8 +62,9 @@ class EdgeIndex:
         async with self._shards.write(namespace) as shard:
             for some in _slices(await self._write(checked_points, shard.spec, points)):
                 await self._write(shard.put, some, commit)
-                while missing := await self._write(shard.missing_index):
-                    await self._write(shard.index, missing)
+            is_outgrown = not shard.is_large and await self._write(shard.count, None) >= self._large_from
+        if is_outgrown:
+            await self._shards.copy(namespace)
 
     async def delete(self, namespace: Namespace, ids: Sequence[str], commit: int) -> None:
         async with self._shards.write(namespace) as shard:
@@ -111,7 +112,7 @@ class EdgeIndex:
             await self._write(shard.note_removed)
             is_due = await self._write(shard.is_mostly_removed, self._compact_from)
         if is_due:
-            await self._shards.compact(namespace)
+            await self._shards.copy(namespace)
         return removed
 
     async def purge(self, namespace: Namespace, ids: Sequence[str]) -> None:

@@ -78,17 +78,27 @@ def map_errors(what: object) -> Iterator[None]:
         raise IndexUnavailableError(f"{what}: the vector engine panicked: {exc}; restart refdesk") from exc
 
 
-def create_shard(path: Path, folder: Folder) -> None:
-    """Make an empty shard's files at `path`; the shard is left closed."""
+def create_shard(path: Path, folder: Folder, *, is_large: bool) -> None:
+    """Make an empty shard's files at `path`; the shard is left closed.
+
+    A large one has payload indexes (24 MiB, 100 ms) and its vectors mapped ahead (64 MiB at least); a small one, of
+    some hundred points, searches as fast without. Neither has a log: a commit counts once `flush` has returned, and
+    what a crash left above it is undone.
+    """
+    memory = engine.Memory.Cached if is_large else engine.Memory.Cold
+    distance = _DISTANCES[folder.spec.metric]
     config = engine.EdgeConfig(
-        vectors={DENSE: engine.EdgeVectorParams(folder.spec.dimension, _DISTANCES[folder.spec.metric])},
+        vectors={DENSE: engine.EdgeVectorParams(folder.spec.dimension, distance, memory=memory)},
         sparse_vectors={TEXT: engine.EdgeSparseVectorParams(modifier=engine.Modifier.Idf)},
-        quantization_config=engine.TurboQuantQuantizationConfig(always_ram=True),
+        quantization_config=engine.TurboQuantQuantizationConfig(memory=memory),
         max_search_threads=1,  # there is one segment, so nothing to search in parallel
+        wal_enabled=False,
     )
     path.mkdir()
     with map_errors(folder.name):
         shard = engine.EdgeShard.create(str(path), config)
+        for field, parameters in _INDEXES.items() if is_large else ():
+            shard.update(engine.UpdateOperation.create_field_index(field, parameters))
         shard.flush()
         shard.close()
 
@@ -96,17 +106,14 @@ def create_shard(path: Path, folder: Folder) -> None:
 class Shard:
     """An open shard. One writer at a time; searches may run beside it."""
 
-    def __init__(self, folder: Folder, index_from: int) -> None:
-        """From `index_from` points on its payload is indexed; a smaller shard is as fast without, and 24 MiB of memory
-        and 100 ms cheaper."""
+    def __init__(self, folder: Folder) -> None:
         self.spec = folder.spec
         self.folder = folder
-        self._index_from = index_from
         self._slots = {field: slot for slot, field in enumerate(folder.numeric_fields)}
         self._bm25 = Bm25(folder.spec.language)
         with map_errors(folder.name):
             self._engine = engine.EdgeShard.load(str(folder.shard_path))
-            self._indexed = set(self._engine.info().payload_schema)
+            self.is_large = bool(self._engine.info().payload_schema)
         self._extent = Extent()
         self.measure()
 
@@ -234,19 +241,6 @@ class Shard:
             self._engine.update(engine.UpdateOperation.upsert_points(encoded))
         self.stamp([point.id for point in points], commit, born_before=commit)
 
-    def missing_index(self) -> str | None:
-        """A payload field that should have an index by now and has none."""
-        missing = next((field for field in _INDEXES if field not in self._indexed), None)
-        if missing is None or self.count(None) < self._index_from:
-            return None
-        return missing
-
-    def index(self, field: str) -> None:
-        """Index a payload field; 20 ms in a shard that has just become large enough for it."""
-        with map_errors(self.folder.name):
-            self._engine.update(engine.UpdateOperation.create_field_index(field, _INDEXES[field]))
-        self._indexed.add(field)
-
     def stamp(self, ids: Sequence[str], commit: int, born_before: int) -> None:
         """Give the live points under these ids, born before that commit, died = commit."""
         with map_errors(self.folder.name):
@@ -327,7 +321,7 @@ class Shard:
 
     def _extreme(self, field: str, direction: engine.Direction) -> int | None:
         """The largest (Desc) or smallest (Asc) value of an integer field; None where no point has it."""
-        if field not in self._indexed:
+        if not self.is_large:
             size = self._engine.info().points_count
             records, _ = self._engine.scroll(engine.ScrollRequest(limit=max(size, 1), with_payload=[field]))
             values = [int(record.payload[field]) for record in records if record.payload and field in record.payload]

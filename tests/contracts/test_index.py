@@ -36,14 +36,14 @@ NAMESPACE = Namespace(CollectionSpec("docs", 8), "default")
 GROUPS = ("eng", "ops", "*", "+eng")
 
 
-INDEX_FROM = {"edge": 500, "edge with payload indexes": 1}
+LARGE_FROM = {"edge, small shards": 500, "edge, large shards": 1}
 
 
 def make_index(kind: str, root: Path) -> Index:
-    return MemoryIndex() if kind == "memory" else EdgeIndex.open(root, index_from=INDEX_FROM[kind])
+    return MemoryIndex() if kind == "memory" else EdgeIndex.open(root, large_from=LARGE_FROM[kind])
 
 
-@pytest.fixture(scope="module", params=INDEX_FROM)
+@pytest.fixture(scope="module", params=LARGE_FROM)
 def shared_edge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     """One shard for all tests, emptied before each: making one takes a quarter of a second."""
     made = make_index(request.param, tmp_path_factory.mktemp("edge"))
@@ -51,7 +51,7 @@ def shared_edge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     asyncio.run(made.close())
 
 
-@pytest.fixture(scope="module", params=["memory", *INDEX_FROM])
+@pytest.fixture(scope="module", params=["memory", *LARGE_FROM])
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     made = make_index(request.param, tmp_path_factory.mktemp("index"))
     yield made
@@ -354,7 +354,7 @@ async def test_an_unknown_namespace_or_language_is_named(index: Index) -> None:
     assert await index.list("star") == []
 
 
-@pytest.mark.parametrize("kind", ["memory", "edge"])
+@pytest.mark.parametrize("kind", ["memory", *LARGE_FROM])
 async def test_a_closed_index_says_so(kind: str, tmp_path: Path) -> None:
     index = make_index(kind, tmp_path)
     await index.create(NAMESPACE)
@@ -389,7 +389,7 @@ def assert_same_ranking(expected: list[Hit], found: list[Hit]) -> None:
             assert hit.score == pytest.approx(expected[-1].score, rel=2e-5, abs=2e-5)
 
 
-@pytest.mark.parametrize("kind", INDEX_FROM)
+@pytest.mark.parametrize("kind", LARGE_FROM)
 @pytest.mark.parametrize("metric", ["cosine", "dotproduct", "euclidean"])
 async def test_all_rank_alike(tmp_path: Path, metric: Metric, kind: str) -> None:
     space = Namespace(CollectionSpec("docs", 32, metric, "none"), "default")
