@@ -22,6 +22,7 @@ from server.telemetry import Trace
 DENSE, BM25, FUSED = "dense", "BM25", "fused"
 _LEG_COLUMNS = {"dense": DENSE, "bm25": BM25}
 _EMBEDDED_TOGETHER = 64
+_PATIENCE_S = 120.0  # quality is measured, not speed: a busy machine must not end it
 
 Rankings = dict[str, dict[str, list[str]]]  # column → question id → items, best first
 
@@ -124,7 +125,7 @@ class _Ranker:
             Question(text, embedding),
             [(state, View(state.commit)) for state in self._states],
             top_k=settings.leg_top_k,
-            timeout_s=settings.leg_timeout_s,
+            timeout_s=max(settings.leg_timeout_s, _PATIENCE_S),
             trace=Trace(),
         )
         if retrieved.degraded:
