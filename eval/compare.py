@@ -1,26 +1,23 @@
-"""`refdesk eval compare BASELINE RUN`: is a run worse than a baseline? Exit code 1 if it is, beyond chance.
+"""Is a run worse than a baseline, beyond chance? Two sets of scores enter, a Comparison leaves.
 
-Judged are the columns that a search may return: the served one and, for searches without reranking, the fused one.
+Judged are the columns that a search may return: the served one and, for searches without reranking, the fused one. At
+α 0.01, two-sided, a change that changes nothing is called worse in at most one of a hundred comparisons.
 """
 
-import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 from eval.ranking import FUSED
-from eval.record import Baseline, read_baseline
+from eval.record import Baseline
 from server.base import InvalidRequestError
 
 PERMUTATIONS, SEED, ALPHA = 10_000, 20_261_123, 0.01
 _SAME = 1e-4  # what rounding a baseline's values may change
 _AT_ONCE = 500  # permutations drawn together: 12 MB at 3,000 questions
-_SERVED = "served"
+SERVED = "served"
 
 Float64 = NDArray[np.float64]
 
@@ -45,9 +42,9 @@ class Compared:
 
     @property
     def verdict(self) -> str:
-        """worse, better, or no difference beyond chance."""
+        """worse, better, or as good: no difference beyond chance."""
         if self.p >= self.alpha:
-            return "no difference"
+            return "as good"
         return "worse" if self.delta < 0 else "better"
 
 
@@ -93,9 +90,12 @@ def compare(baseline: Baseline, run: Baseline, *, column: str | None = None, alp
             f"{len(run.questions)} of {run.name!r}, or their judgements differ: evaluate the same, without --limit"
         )
     pairs = _pairs(baseline, run)
-    judged = {column} if column else {_SERVED, FUSED}
-    if missing := judged - {_SERVED} - pairs.keys():
-        raise InvalidRequestError(f"no column {missing.pop()!r} in both: there are {', '.join(map(repr, pairs))}")
+    if column is None:
+        judged = {SERVED, FUSED}
+    elif column in pairs or column == run.served == baseline.served:
+        judged = {column if column in pairs else SERVED}
+    else:
+        raise InvalidRequestError(f"no column {column!r} in both: there are {', '.join(map(repr, pairs))}")
     compared = []
     for name, (before, after) in pairs.items():
         d = after - before
@@ -104,7 +104,7 @@ def compare(baseline: Baseline, run: Baseline, *, column: str | None = None, alp
         p = randomisation_test(d)
         means = float(before.mean()), float(after.mean())
         compared.append(Compared(name, *means, p, *counts, is_judged=name in judged, alpha=alpha))
-    before, after = pairs[_SERVED]
+    before, after = pairs[SERVED]
     deltas = dict(zip(baseline.questions, (after - before).tolist(), strict=True))
     return Comparison(baseline, run, tuple(compared), deltas)
 
@@ -113,46 +113,9 @@ def _pairs(baseline: Baseline, run: Baseline) -> dict[str, tuple[Float64, Float6
     """Values by column, both in the baseline's order of questions; the served ones first, whatever they are called."""
     place = {id_: i for i, id_ in enumerate(run.questions)}
     order = [place[id_] for id_ in baseline.questions]
-    shared = {_SERVED: (baseline.served, run.served)}
-    shared |= {name: (name, name) for name in baseline.values if name in run.values}
+    shared = {SERVED: (baseline.served, run.served)}
+    shared |= {name: (name, name) for name in baseline.values if name in run.values and (name, name) != shared[SERVED]}
     return {
         name: (np.array(baseline.values[before]), np.array(run.values[after])[order])
         for name, (before, after) in shared.items()
     }
-
-
-def table(comparison: Comparison) -> Table:
-    """A column a row; what is judged in bold."""
-    served = [comparison.baseline.served, comparison.run.served]
-    name = served[0] if served[0] == served[1] else " → ".join(served)
-    found = Table(title=f"{comparison.baseline.metric} of {comparison.baseline.name}", title_justify="left")
-    for head in ("", "baseline", "run", "Δ", "p", "win / tie / loss", "verdict"):
-        found.add_column(head, justify="left" if head in ("", "verdict") else "right")
-    for one in comparison.columns:
-        found.add_row(
-            f"{_SERVED} ({name})" if one.column == _SERVED else one.column,
-            f"{one.baseline:.3f}",
-            f"{one.run:.3f}",
-            f"{one.delta:+.3f}",
-            f"{one.p:.4f}",
-            f"{one.wins} / {one.ties} / {one.losses}",
-            one.verdict + ("" if one.is_judged else " (not judged)"),
-            style="bold" if one.is_judged else "",
-        )
-    return found
-
-
-def main(arguments: Sequence[str]) -> int:
-    """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="refdesk eval compare", description=__doc__)
-    parser.add_argument("baseline", type=Path, help="a run's JSON, or what `refdesk eval accept` made of one")
-    parser.add_argument("run", type=Path, help="a run's JSON")
-    parser.add_argument("--column", help="judge this column alone; default: the served and the fused one")
-    parser.add_argument("--alpha", type=float, default=ALPHA, help="significance level; default %(default)s")
-    given = parser.parse_args(arguments)
-    comparison = compare(
-        read_baseline(given.baseline), read_baseline(given.run), column=given.column, alpha=given.alpha
-    )
-    Console().print(table(comparison))
-    print("worse than the baseline, beyond chance" if comparison.is_worse else "not worse than the baseline")
-    return 1 if comparison.is_worse else 0

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from eval import accept, compare
+from eval import accept, gate
 from eval.datasets import Dataset, DatasetError, read_dataset
 from eval.evaluation import Corpus, evaluate, ingest
 from eval.metrics import METRICS
+from eval.page import write_page
 from eval.questions import OwnQuestions, check, read_questions
 from eval.record import Run, write
 from server.base import InvalidRequestError
@@ -28,7 +29,7 @@ from server.build import build
 from server.ingest import Tally
 from server.settings import Settings
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"compare": compare.main, "accept": accept.main}
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"compare": gate.main, "accept": accept.main}
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
@@ -55,7 +56,8 @@ def main(arguments: Sequence[str] | None = None, given: Mapping[str, str] | None
     Console().print(table(run))
     output = options.json or Path(".cache/eval", f"{run.name}.json")
     write(run, output)
-    print(f"each question, settings and commit: {output}")
+    write_page(run, output.with_suffix(".html"))
+    print(f"each question, settings and commit: {output}; to look at: {output.with_suffix('.html')}")
     return 0
 
 
