@@ -1,12 +1,31 @@
 """Style and script of the report page, which loads nothing from anywhere."""
 
-STYLE = """
+PLOT_STYLE = """
 :root { --ink: #1c2330; --soft: #667085; --line: #e4e7ec; --paper: #ffffff; --shade: #f6f7f9; --accent: #2457d6;
   --bar: #b9c6e4; --good: #18794e; --bad: #c4320a; --c0: #6941c6; --c1: #c4660a; --c2: #667085; --c3: #2457d6;
   --c4: #0e8a84; --c5: #a3195b; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --soft: #98a2b3; --line: #2c3442; --paper: #12161d;
   --shade: #1a202a; --accent: #7aa2ff; --bar: #3a4a6b; --good: #4cc38a; --bad: #ff8a5c; --c0: #b39df3; --c1: #f0a35e;
   --c2: #98a2b3; --c3: #7aa2ff; --c4: #4fd1c5; --c5: #f58bbb; } }
+svg text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif; fill: var(--ink); }
+svg .tick { fill: var(--soft); font-size: 12px; }
+svg .strong { font-weight: 650; }
+.grid { stroke: var(--line); fill: none; }
+rect.bar { fill: var(--bar); } rect.bar.strong { fill: var(--accent); }
+.whisker { stroke: var(--ink); stroke-width: 1.2; fill: none; opacity: .6; }
+.line { fill: none; stroke-width: 1.8; } .line.strong { stroke-width: 3; }
+.line.c0 { stroke: var(--c0); } .line.c1 { stroke: var(--c1); } .line.c2 { stroke: var(--c2); }
+.line.c3 { stroke: var(--c3); } .line.c4 { stroke: var(--c4); } .line.c5 { stroke: var(--c5); }
+svg text.c0 { fill: var(--c0); } svg text.c1 { fill: var(--c1); } svg text.c2 { fill: var(--c2); }
+svg text.c3 { fill: var(--c3); } svg text.c4 { fill: var(--c4); } svg text.c5 { fill: var(--c5); }
+.p0 { fill: var(--accent); } .p1 { fill: var(--c0); } .p2 { fill: var(--c1); } .p3 { fill: var(--soft); }
+svg .inside { fill: var(--paper); font-weight: 600; text-anchor: middle; }
+.gain { fill: var(--good); } .loss { fill: var(--bad); }
+"""
+
+STYLE = (
+    PLOT_STYLE
+    + """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 36px 24px 80px; max-width: 960px; color: var(--ink); background: var(--paper);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
@@ -26,20 +45,6 @@ th:first-child, td:first-child, .text { text-align: left; }
 td.best { font-weight: 650; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 svg { width: 100%; height: auto; display: block; margin: 10px 0 4px; overflow: visible; }
-svg text { font-size: 13px; fill: var(--ink); }
-svg .tick { fill: var(--soft); font-size: 12px; }
-svg .strong { font-weight: 650; }
-.grid { stroke: var(--line); fill: none; }
-rect.bar { fill: var(--bar); } rect.bar.strong { fill: var(--accent); }
-.whisker { stroke: var(--ink); stroke-width: 1.2; fill: none; opacity: .6; }
-.line { fill: none; stroke-width: 1.8; } .line.strong { stroke-width: 3; }
-.line.c0 { stroke: var(--c0); } .line.c1 { stroke: var(--c1); } .line.c2 { stroke: var(--c2); }
-.line.c3 { stroke: var(--c3); } .line.c4 { stroke: var(--c4); } .line.c5 { stroke: var(--c5); }
-svg text.c0 { fill: var(--c0); } svg text.c1 { fill: var(--c1); } svg text.c2 { fill: var(--c2); }
-svg text.c3 { fill: var(--c3); } svg text.c4 { fill: var(--c4); } svg text.c5 { fill: var(--c5); }
-.p0 { fill: var(--accent); } .p1 { fill: var(--c0); } .p2 { fill: var(--c1); } .p3 { fill: var(--soft); }
-svg .inside { fill: var(--paper); font-weight: 600; text-anchor: middle; }
-.gain { fill: var(--good); } .loss { fill: var(--bad); }
 details { border: 1px solid var(--line); border-radius: 8px; padding: 9px 14px; margin: 8px 0; }
 details[open] { background: var(--shade); }
 summary { cursor: pointer; }
@@ -54,6 +59,7 @@ input { font: inherit; color: inherit; background: var(--shade); border: 1px sol
 code { font-size: 13px; background: var(--shade); padding: 1px 5px; border-radius: 4px; overflow-wrap: anywhere; }
 @media print { input, .hint { display: none; } }
 """
+)
 
 SCRIPT = """
 const body = document.querySelector('#questions tbody'), rows = [...body.rows];

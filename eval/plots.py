@@ -5,7 +5,7 @@ reader.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eval.markup import Markup, element, joined
@@ -71,14 +71,21 @@ def bars(rows: Sequence[Bar]) -> Markup:
     return _svg(height, parts)
 
 
-def curves(series: Sequence[Curve], x_label: str) -> Markup:
-    """Lines over a logarithmic x from 1 to 100, from the tenth below the least y, named at their ends, kept apart."""
+def curves(
+    series: Sequence[Curve],
+    x_label: str,
+    *,
+    ticks: Sequence[float] = _TICKS,
+    scale: Callable[[float], float] = math.log,
+) -> Markup:
+    """Lines over `scale` of x, from the tenth below the least y, each named at its end, names kept apart."""
     left, right, top, height = 46, 226, 12, 320
     bottom = height - 40
     floor = min(9, math.floor(10 * min((y for curve in series for _, y in curve.points), default=0))) / 10
 
     def x(value: float) -> float:
-        return left + math.log(value) / math.log(_TICKS[-1]) * (_WIDTH - left - right)
+        share = (scale(value) - scale(ticks[0])) / (scale(ticks[-1]) - scale(ticks[0]))
+        return left + share * (_WIDTH - left - right)
 
     def y(value: float) -> float:
         return top + (1 - value) / (1 - floor) * (bottom - top)
@@ -87,9 +94,9 @@ def curves(series: Sequence[Curve], x_label: str) -> Markup:
     for share in (tenth / 10 for tenth in range(round(10 * floor), 11)):
         parts.append(element("path", kind="grid", d=f"M{left} {y(share):.1f}H{_WIDTH - right}"))
         parts.append(_tick(f"{share:.1f}", left - 8, y(share) + 4, "end"))
-    for tick in _TICKS:
+    for tick in ticks:
         parts.append(element("path", kind="grid", d=f"M{x(tick):.1f} {top}V{bottom}"))
-        parts.append(_tick(str(tick), x(tick), bottom + 16, "middle"))
+        parts.append(_tick(f"{tick:g}", x(tick), bottom + 16, "middle"))
     parts.append(_tick(x_label, (left + _WIDTH - right) / 2, height - 6, "middle"))
     names = _kept_apart([y(curve.points[-1][1]) for curve in series], 16)
     for i, (curve, at) in enumerate(zip(series, names, strict=True)):
@@ -134,6 +141,13 @@ def differences(values: Sequence[float]) -> Markup:
         said = element("title", f"{value:+.3f}")
         parts.append(element("rect", said, kind=kind, x=left + i * room, y=top, width=width, height=size))
     return _svg(height, parts)
+
+
+def standalone(plot: Markup, style: str) -> str:
+    """A plot as a file of its own, which a page of documentation shows."""
+    inner = plot.removesuffix("</svg>").replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    head, _, rest = inner.partition(">")
+    return f"{head}><style>{style}</style>{rest}</svg>\n"
 
 
 def _svg(height: float, parts: Sequence[Markup]) -> Markup:

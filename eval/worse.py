@@ -1,7 +1,7 @@
 """`python -m eval.worse DATASET`: does `refdesk eval compare` fail what is worse, and pass what is not?
 
 A pipeline without its BM25 leg, one whose passages are truncated and one with the wrong pooling must fail against the
-present pipeline, one that computes in bf16 must not. Exit code 1 if the gate judges otherwise. Folders are kept.
+committed baseline, one that computes in bf16 must not. Exit code 1 if the gate judges otherwise. Folders are kept.
 """
 
 import argparse
@@ -20,13 +20,15 @@ from eval.bf16 import Bf16Embedder
 from eval.compare import Comparison, compare
 from eval.datasets import Dataset, read_dataset
 from eval.evaluation import evaluate, ingest
-from eval.record import Run, as_baseline, write
+from eval.record import Run, read_baseline, write
 from eval.run import settings_for
 from models.base import Embedder, EmbedderInfo, Passage, PassageEmbedding, QueryEmbedding, Tokenizer
 from models.store import ModelStore
 from server.build import Desk, build
 from server.pipeline import Pipeline
 from server.settings import Settings
+
+_BASELINES = Path(__file__).parent / "baselines"
 
 KEPT_TOKENS = 64  # a quarter of what MiniLM takes
 
@@ -74,8 +76,8 @@ def _bf16(desk: Desk) -> Embedder:
     return Bf16Embedder.load(desk.store.resolve(desk.settings.embedder, "embedder"), threads=desk.settings.threads)
 
 
-PRESENT = Variant("as it is", False, "present")
 VARIANTS = (
+    Variant("nothing changed", False, "present"),
     Variant("BM25 leg off", True, "present", without=frozenset({"bm25"})),
     Variant(
         f"passages truncated to {KEPT_TOKENS} tokens",
@@ -130,7 +132,7 @@ def _model_with_wrong_pooling(folder: Path) -> Path:
 def table(dataset: Dataset, judged: Sequence[tuple[Variant, Comparison]]) -> Table:
     """A variant a row: what the gate saw in the two columns it judges, and whether it judged as it should."""
     found = Table(title=f"{dataset.name}: {len(dataset.questions)} questions, nDCG@10", title_justify="left")
-    for head in ("against the pipeline as it is", "column", "Δ", "p", "win / tie / loss", "gate", "as it should"):
+    for head in ("against the baseline", "column", "Δ", "p", "win / tie / loss", "gate", "as it should"):
         found.add_column(head)
     for variant, comparison in judged:
         judged_columns = [one for one in comparison.columns if one.is_judged]
@@ -155,16 +157,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m eval.worse", description=__doc__)
     parser.add_argument("dataset", type=Path, nargs="?", default=Path("../shared/data/squad"))
     parser.add_argument("--folder", type=Path, default=Path(".cache/eval/worse"))
-    parser.add_argument("--limit", type=int, metavar="N", help="ask N questions only, evenly spaced")
+    parser.add_argument("--baseline", type=Path, help="default: eval/baselines/NAME.json, NAME the data set's")
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args(arguments)
-    dataset = read_dataset(given.dataset, given.limit)
-    present = as_baseline(asyncio.run(run_variant(PRESENT, dataset, given.folder, given.threads)))
+    dataset = read_dataset(given.dataset)
+    baseline = read_baseline(given.baseline or _BASELINES / f"{dataset.name}.json")
     judged = []
     for variant in VARIANTS:
-        run = asyncio.run(run_variant(variant, dataset, given.folder, given.threads))
-        write(run, given.folder / f"{dataset.name}-{variant.name.split(' ')[0]}.json")
-        judged.append((variant, compare(present, as_baseline(run))))
+        output = given.folder / f"{dataset.name}-{variant.name.replace(' ', '-')}.json"
+        if not output.exists():
+            write(asyncio.run(run_variant(variant, dataset, given.folder, given.threads)), output)
+        judged.append((variant, compare(baseline, read_baseline(output))))
+        print(f"{variant.name}: {'fails' if judged[-1][1].is_worse else 'passes'}", flush=True)
     Console(width=120).print(table(dataset, judged))
     return 0 if all(comparison.is_worse == variant.must_fail for variant, comparison in judged) else 1
 
