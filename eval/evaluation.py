@@ -110,9 +110,10 @@ def _found(judged: Judged, ranked: Ranked, question: str) -> tuple[Found, ...]:
     grades = judged.qrels[question]
     for chunk in ranked.found[question]:
         item = judged.items(question, [chunk])[0]
-        page = f", page {chunk.page}" if chunk.page else ""
+        label = judged.label(item)
+        parts = ("" if chunk.title in label else chunk.title, f"page {chunk.page}" if chunk.page else "")
         words = " ".join(chunk.text.split())[:_WORDS]
-        found = Found(judged.label(item), f"{chunk.title}{page}", words, grades.get(item, 0) > 0)
+        found = Found(label, ", ".join(part for part in parts if part), words, grades.get(item, 0) > 0)
         shown.setdefault(item, found)
     return tuple(shown.values())[:_SHOWN]
 

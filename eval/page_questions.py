@@ -59,7 +59,7 @@ def _card(run: Run, asked: Asked, *, is_open: bool) -> Markup:
         element(
             "li",
             element("b", found.item, kind="good" if found.is_relevant else ""),
-            element("span", f" {found.source}: {found.words}…", kind="soft"),
+            element("span", f" {found.source} {found.words}…", kind="soft"),
         )
         for found in asked.found
     ]
