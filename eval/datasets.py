@@ -4,11 +4,11 @@ The corpus itself stays in its file, which is ingested as any JSONL is; here is 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.base import InvalidRequestError
+from server.base import InvalidRequestError, StoredChunk
 
 _QRELS = ("qrels.tsv", "qrels/test.tsv")
 
@@ -19,27 +19,40 @@ class DatasetError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Documents, questions and judgements.
+    """Documents, questions and judgements. Implements Judged.
 
-    `documents` maps a line of `corpus`, counted from 1, to the document's id; `questions` an id to its words, in the
-    order of the file, those with a judgement above 0 only; `qrels` a question's id to the grades of its documents.
+    `documents` maps a line of `corpus`, counted from 1, to the document's id; `titles` an id to its title; `questions`
+    an id to its words, in the order of the file, those with a judgement above 0 only; `qrels` a question's id to the
+    grades of its documents.
     """
 
     name: str
     corpus: Path
     documents: Mapping[int, str]
+    titles: Mapping[str, str]
     questions: Mapping[str, str]
     qrels: Mapping[str, Mapping[str, int]]
+
+    def items(self, question: str, chunks: Sequence[StoredChunk]) -> list[str]:
+        """The documents, each once, where its first chunk stands."""
+        return list(dict.fromkeys(self.documents[int(chunk.uri.rpartition("#")[2])] for chunk in chunks))
+
+    def label(self, item: str) -> str:
+        """Id and title."""
+        return f"{item}: {self.titles[item]}" if self.titles.get(item) else item
 
 
 def read_dataset(folder: Path, limit: int | None = None) -> Dataset:
     """Read a folder; `limit`: that many questions at most, evenly spaced. Raises DatasetError."""
     corpus = folder / "corpus.jsonl"
-    documents = {number: _string(row, "_id", corpus, number) for number, row in _rows(corpus)}
+    documents, titles = dict[int, str](), dict[str, str]()
+    for number, row in json_rows(corpus):
+        documents[number] = _string(row, "_id", corpus, number)
+        titles[documents[number]] = str(row.get("title") or "")
     if len(set(documents.values())) < len(documents):
         raise DatasetError(f"{_repeated(corpus, documents)}: every document needs an id of its own")
     queries = folder / "queries.jsonl"
-    asked = {_string(row, "_id", queries, n): _string(row, "text", queries, n) for n, row in _rows(queries)}
+    asked = {_string(row, "_id", queries, n): _string(row, "text", queries, n) for n, row in json_rows(queries)}
     qrels = _read_qrels(folder, set(documents.values()), set(asked))
     judged = [id_ for id_ in asked if any(grade > 0 for grade in qrels.get(id_, {}).values())]
     if not judged:
@@ -50,6 +63,7 @@ def read_dataset(folder: Path, limit: int | None = None) -> Dataset:
         name=folder.resolve().name,
         corpus=corpus,
         documents=documents,
+        titles=titles,
         questions={id_: asked[id_] for id_ in judged},
         qrels={id_: qrels[id_] for id_ in judged},
     )
@@ -58,7 +72,7 @@ def read_dataset(folder: Path, limit: int | None = None) -> Dataset:
 def _read_qrels(folder: Path, documents: set[str], questions: set[str]) -> dict[str, dict[str, int]]:
     path = next((folder / name for name in _QRELS if (folder / name).is_file()), folder / _QRELS[0])
     qrels: dict[str, dict[str, int]] = {}
-    for number, line in _lines(path):
+    for number, line in lines(path):
         fields = line.rstrip("\r\n").split("\t")
         if number == 1 and not fields[-1].lstrip("-").isdigit():  # the header
             continue
@@ -76,8 +90,8 @@ def _read_qrels(folder: Path, documents: set[str], questions: set[str]) -> dict[
     return qrels
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    for number, line in _lines(path):
+def json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    for number, line in lines(path):
         if not line.strip():
             continue
         try:
@@ -89,7 +103,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
         yield number, row
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="\n") as file:
             yield from enumerate(file, start=1)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from eval.answer_metrics import Table, auc, holds, refused
-from eval.answers import KINDS, Asked, ask_all
-from models.base import Embedder, Float32, Passage, QueryEmbedding
+from eval.squad import FOLDER, KINDS, Asked, Squad, ask_all, serve_squad
+from models.base import Float32, Passage, QueryEmbedding
 from models.extractive import (
     MARGIN,
     MAX_SENTENCES,
@@ -27,8 +27,6 @@ from models.extractive import (
     split,
 )
 from models.late_interaction import max_sim
-from models.openvino import OpenVinoEmbedder
-from models.store import ModelStore
 
 SHORTLISTS = (2, 4, 6, 8, 12, 10_000)
 MARGINS = (0.0, 0.05, 0.1, 0.15, 0.2)
@@ -59,8 +57,9 @@ class Considered:
         return [int(i) for i in left[np.argsort(-support[left], kind="stable")]]
 
 
-async def consider(asked: Sequence[Asked], embedder: Embedder) -> list[Considered]:
+async def consider(asked: Sequence[Asked], squad: Squad) -> list[Considered]:
     """Every sentence of every question's passages, embedded once."""
+    embedder = squad.desk.pipeline.models.embedder
     lists = [split([hit.chunk.text for hit in a.result.hits]) for a in asked]
     texts = list({s.scored: None for sentences in lists for s in sentences})
     limit = embedder.info.max_tokens - embedder.info.special_tokens
@@ -72,10 +71,10 @@ async def consider(asked: Sequence[Asked], embedder: Embedder) -> list[Considere
     for a, sentences, question in zip(asked, lists, questions, strict=True):
         assert question.token_vectors is not None
         bits = [b for s in sentences if (b := of[s.scored].token_bits) is not None]
-        ranks = [a.result.hits[s.number - 1].chunk.document_id for s in sentences]
+        homes = [squad.paragraph_of(a.result.hits[s.number - 1].chunk) for s in sentences]
         gold = [
-            holds(s.text, a.question.answers) and r == a.question.paragraph
-            for s, r in zip(sentences, ranks, strict=True)
+            holds(s.text, a.question.answers) and home == a.question.paragraph
+            for s, home in zip(sentences, homes, strict=True)
         ]
         considered.append(
             Considered(
@@ -162,12 +161,8 @@ def _given(c: Considered, margin: float, shortlist: int = SHORTLIST) -> list[int
 
 
 async def _run(arguments: argparse.Namespace) -> None:
-    embedder = OpenVinoEmbedder.load(ModelStore(None).resolve("all-MiniLM-L6-v2", "embedder"))
-    try:
-        asked = await ask_all(arguments.data, embedder, arguments.cache, arguments.questions)
-        considered = await consider(asked, embedder)
-    finally:
-        await embedder.close()
+    async with serve_squad(arguments.data, arguments.folder) as squad:
+        considered = await consider(await ask_all(squad, arguments.data, arguments.questions), squad)
     print(formula_table(considered), shortlist_table(considered), margin_table(considered), sep="\n\n")
     print(f"\n{refusal_table(considered)}")
 
@@ -175,7 +170,7 @@ async def _run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m eval.extraction", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="holds squad/ and scifact/")
-    parser.add_argument("--cache", type=Path, default=Path(".cache/eval"), help="keeps embeddings between runs")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="the data folder, kept between runs")
     parser.add_argument("--questions", type=int, default=500, help="of each kind")
     asyncio.run(_run(parser.parse_args()))
 

@@ -9,20 +9,23 @@ from dataclasses import dataclass
 import ir_measures
 from ir_measures import RR, P, R, nDCG
 
-METRICS = ("nDCG@10", "recall@10", "recall@100", "precision@5", "MRR@10")
-_MEASURES = {"nDCG@10": nDCG @ 10, "recall@10": R @ 10, "recall@100": R @ 100, "precision@5": P @ 5}
+JUDGED = "nDCG@10"  # what two runs are compared by
+METRICS = (JUDGED, "recall@10", "recall@100", "precision@5", "MRR@10")
+_MEASURES = {JUDGED: nDCG @ 10, "recall@10": R @ 10, "recall@100": R @ 100, "precision@5": P @ 5}
 _RR_DEPTH = 10
+
+Qrels = Mapping[str, Mapping[str, int]]  # question id → what answers it → grade; above 0 is relevant
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """`mean` by metric over all questions judged; `per_question` the nDCG@10 of each."""
+    """`mean` by metric over all questions judged; `per_question` by metric, then by question id."""
 
     mean: Mapping[str, float]
-    per_question: Mapping[str, float]
+    per_question: Mapping[str, Mapping[str, float]]
 
 
-def measure(qrels: Mapping[str, Mapping[str, int]], rankings: Mapping[str, Sequence[str]]) -> Scores:
+def measure(qrels: Qrels, rankings: Mapping[str, Sequence[str]]) -> Scores:
     """Score rankings (question id to document ids, best first, each once) against graded judgements.
 
     nDCG by Järvelin & Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002, with gain = grade and
@@ -37,7 +40,12 @@ def measure(qrels: Mapping[str, Mapping[str, int]], rankings: Mapping[str, Seque
     for metric in ir_measures.pytrec_eval.iter_calc([RR], judged, _run(first)):
         values["MRR@10"][metric.query_id] = float(metric.value)
     mean = {name: sum(each.values()) / max(1, len(each)) for name, each in values.items()}
-    return Scores(mean, values["nDCG@10"])
+    return Scores(mean, values)
+
+
+def places(grades: Mapping[str, int], ranking: Sequence[str]) -> list[int]:
+    """Where the relevant ones stand in a ranking, from 1, ascending; those that are not in it are left out."""
+    return [place for place, item in enumerate(ranking, start=1) if grades.get(item, 0) > 0]
 
 
 def _run(rankings: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:

@@ -13,6 +13,9 @@ ROOT = Path(__file__).parent.parent
 _PEERS = ROOT / ".cache" / "peers"
 _REQUIREMENTS: Mapping[str, Sequence[str]] = {
     "sentence-transformers": ("sentence-transformers>=6.2,<7", "torch>=2.13"),  # 5.5 GB with torch's CUDA libraries
+    # langchain-community 0.4 lost a module that ragas 0.4.3 imports
+    "ragas": ("ragas>=0.4.3,<0.5", "langchain-community<0.4"),
+    "text-splitters": ("langchain-text-splitters>=1.1,<2", "semantic-text-splitter>=0.33,<0.34", "tokenizers"),
 }
 
 

@@ -1,183 +1,146 @@
-"""`refdesk eval DATASET`: retrieval quality of this build with these settings, as a table and as JSON.
+"""`refdesk eval`: what this build, with these settings, is worth on a data set or on one's own corpus.
 
-The data set goes through the real pipeline into a data folder of its own, which `--keep` keeps for the next time.
+DATA is a folder in BEIR's layout (ingested into a folder of its own, which --keep keeps), or a .jsonl or .csv file of
+questions about what the data folder serves. Also: `refdesk eval compare BASELINE RUN`, `refdesk eval accept RUN FILE`.
 """
 
 import argparse
 import asyncio
-import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-import orjson
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from eval.datasets import Dataset, read_dataset
-from eval.metrics import METRICS, Scores, measure
-from eval.retrieval import ingest, rank
-from server.base import InvalidRequestError, NamespaceState
-from server.build import Desk, build
-from server.ingest import Receipt, Tally
+from eval import accept, gate
+from eval.datasets import Dataset, DatasetError, read_dataset
+from eval.evaluation import Corpus, evaluate, ingest
+from eval.metrics import METRICS
+from eval.page import write_page
+from eval.questions import OwnQuestions, check, read_questions
+from eval.record import Run, write
+from server.base import InvalidRequestError
+from server.build import build
+from server.ingest import Tally
 from server.settings import Settings
 
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"compare": gate.main, "accept": accept.main}
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Scores a column, and what they were measured with."""
+def main(arguments: Sequence[str] | None = None, given: Mapping[str, str] | None = None) -> int:
+    """The command; `given` are settings from before it (`refdesk --set … eval`). Returns the exit code.
 
-    dataset: Dataset
-    columns: Mapping[str, Scores]
-    receipt: Receipt
-    chunks: int
-    models: Mapping[str, str]
-    settings: Mapping[str, object]
-    search_s: float
+    Raises InvalidRequestError for data or a setting that is wrong.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]](arguments[1:])
+    options = _parse(arguments)
+    overrides = {**(given or {}), **dict(pair.partition("=")[::2] for pair in options.set)}
+    data = _read(options)
+    with Progress(*_COLUMNS, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        if isinstance(data, Dataset):
+            if "data_dir" in overrides:
+                raise InvalidRequestError("a data set is ingested into a folder of its own: --keep FOLDER keeps it")
+            with _folder(options.keep) as folder:
+                settings = settings_for(data, folder, overrides)
+                run = asyncio.run(on_dataset(data, settings, progress, without=frozenset(options.without)))
+        else:
+            run = asyncio.run(on_own_corpus(data, _settings(overrides), options, progress))
+    Console().print(table(run))
+    output = options.json or Path(".cache/eval", f"{run.name}.json")
+    write(run, output)
+    write_page(run, output.with_suffix(".html"))
+    print(f"each question, settings and commit: {output}; to look at: {output.with_suffix('.html')}")
+    return 0
 
 
-async def evaluate(dataset: Dataset, settings: Settings, progress: Progress) -> Evaluation:
-    """Ingest what the data folder does not hold yet, then rank and score every question.
+async def on_dataset(
+    dataset: Dataset, settings: Settings, progress: Progress, *, without: frozenset[str] = frozenset()
+) -> Run:
+    """Ingest what the data folder does not hold yet, then evaluate.
 
     Raises ConflictError if the folder was made with another embedder; any error of the pipeline.
     """
-    desk = await build(settings, command="eval")
-    try:
-        receipt, state = await _ingest(desk, dataset, progress)
-        task, started = progress.add_task("questions", total=len(dataset.questions)), time.monotonic()
-        rankings = await rank(desk, dataset, state, lambda: progress.advance(task))
-        _, chunks = await desk.catalog.statistics(state.id)
-        return Evaluation(
-            dataset=dataset,
-            columns={column: measure(dataset.qrels, ranking) for column, ranking in rankings.items()},
-            receipt=receipt,
-            chunks=chunks,
-            models=_models(desk),
-            settings=settings.model_dump(mode="json", exclude={"data_dir"}),
-            search_s=time.monotonic() - started,
-        )
-    finally:
-        await desk.close()
-
-
-async def _ingest(desk: Desk, dataset: Dataset, progress: Progress) -> tuple[Receipt, NamespaceState]:
     task = progress.add_task("documents", total=len(dataset.documents))
 
     def show(tally: Tally) -> None:
         progress.update(task, completed=tally.added + tally.replaced + tally.patched + tally.unchanged)
 
-    return await ingest(desk, dataset, show)
+    desk = await build(settings, command="refdesk eval")
+    try:
+        corpus = await ingest(desk, dataset, show)
+        if corpus.receipt and corpus.receipt.tally.failures:
+            failures = corpus.receipt.tally.failures
+            raise DatasetError(f"{len(failures)} documents could not be read, the first: {failures[0]}")
+        asked = progress.add_task("questions", total=len(dataset.questions))
+        return await evaluate(desk, dataset, corpus, without=without, on_question=lambda: progress.advance(asked))
+    finally:
+        await desk.close()
 
 
-def _models(desk: Desk) -> dict[str, str]:
-    embedder, reranking = desk.pipeline.models.embedder.info, desk.pipeline.models.reranking
-    named = {
-        "embedder": embedder.name,
-        "embedder_fingerprint": embedder.fingerprint,
-        "precision": embedder.precision,
-        "chunker_fingerprint": desk.pipeline.chunker.fingerprint,
-    }
-    if reranking is not None:
-        info = reranking.reranker.info
-        named |= {"reranker": info.name, "reranker_fingerprint": info.fingerprint}
-    return named
+async def on_own_corpus(own: OwnQuestions, settings: Settings, options: argparse.Namespace, progress: Progress) -> Run:
+    """Ask what the data folder serves. Raises DataFolderHeldError while a server runs on it, NotFoundError,
+    DatasetError if an answer is nowhere in the corpus."""
+    desk = await build(settings, command="refdesk eval")
+    try:
+        names = list(dict.fromkeys(options.namespace or ["default"]))
+        states = await desk.catalog.snapshot(options.collection or settings.collection, names)
+        corpus = Corpus(tuple(states[name] for name in names))
+        judged = await check(own, desk.catalog, corpus.states)
+        asked = progress.add_task("questions", total=len(judged.questions))
+        without = frozenset(options.without)
+        return await evaluate(desk, judged, corpus, without=without, on_question=lambda: progress.advance(asked))
+    finally:
+        await desk.close()
 
 
-def table(evaluation: Evaluation) -> Table:
-    """The scores, a metric a row and a way of ranking a column."""
-    title = f"{evaluation.dataset.name}: {len(evaluation.dataset.questions)} questions, "
-    title += f"{len(evaluation.dataset.documents)} documents, {evaluation.chunks} chunks"
-    found = Table(title=title, title_justify="left")
+def table(run: Run) -> Table:
+    """The scores, a metric a row and a way of ranking a column; what a search returns in bold."""
+    counts = f"{len(run.asked)} questions, {run.documents} documents, {run.chunks} chunks"
+    exact = ", ".join(f"{depth} {value:.4f}" for depth, value in run.exact.items())
+    found = Table(
+        title=f"{run.name}: {counts}",
+        title_justify="left",
+        caption=f"a search returns: {run.served}" + (f"; dense leg against exact: {exact}" if exact else ""),
+        caption_justify="left",
+    )
     found.add_column("")
-    for column in evaluation.columns:
-        found.add_column(column, justify="right")
+    for column in run.means:
+        found.add_column(column, justify="right", style="bold" if column == run.served else "")
     for metric in METRICS:
-        found.add_row(metric, *(f"{scores.mean[metric]:.3f}" for scores in evaluation.columns.values()))
+        found.add_row(metric, *(f"{mean[metric]:.3f}" for mean in run.means.values()))
     return found
 
 
-def report(evaluation: Evaluation) -> dict[str, object]:
-    """All of it for a JSON file: scores, nDCG@10 of each question, settings, models, commit, time, kind of machine."""
-    tally = evaluation.receipt.tally
-    return {
-        "dataset": evaluation.dataset.name,
-        "questions": len(evaluation.dataset.questions),
-        "documents": len(evaluation.dataset.documents),
-        "chunks": evaluation.chunks,
-        "scores": {column: dict(scores.mean) for column, scores in evaluation.columns.items()},
-        "ndcg_at_10_per_question": {column: dict(s.per_question) for column, s in evaluation.columns.items()},
-        "models": dict(evaluation.models),
-        "settings": dict(evaluation.settings),
-        "commit": _commit(),
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
-        "ingestion": {
-            "seconds": round(evaluation.receipt.seconds, 1),
-            "embedded_documents": tally.added + tally.replaced,
-            "embedded_tokens": tally.tokens,
-            "unreadable": [failure.source for failure in tally.failures],
-        },
-        "search_seconds": round(evaluation.search_s, 1),
-    }
+def settings_for(dataset: Dataset, folder: Path, overrides: Mapping[str, object]) -> Settings:
+    """Settings over a data set's own folder, with room for its corpus. Raises InvalidRequestError."""
+    settings = _settings({**overrides, "data_dir": folder})
+    size = dataset.corpus.stat().st_size
+    return settings.model_copy(update={"max_upload_bytes": max(settings.max_upload_bytes, size)})
 
 
-def _commit() -> str | None:
-    """The commit of the working tree, with "+" after it if files differ; None outside of one."""
-    root = Path(__file__).parent
+def _settings(overrides: Mapping[str, object]) -> Settings:
     try:
-        head, changed = (
-            subprocess.run(["git", *command], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + ("+" if changed else "")
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic converts
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        raise InvalidRequestError(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}", "set") from exc
 
 
-def _machine() -> dict[str, object]:
-    """The kind of machine, not which one."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    named = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = sorted({"avx2", "avx512f", "avx512_bf16", "amx_bf16"} & set(named.get("flags", "").split()))
-    cpu = named.get("model name") or platform.processor() or platform.machine()
-    return {"cpu": cpu, "cores": os.cpu_count(), "flags": flags, "python": platform.python_version()}
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command. Raises InvalidRequestError for a data set or a setting that is wrong."""
-    given = _parse(arguments)
-    dataset = read_dataset(given.dataset, given.limit)
-    with _folder(given.keep) as folder, Progress(*_COLUMNS, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        evaluation = asyncio.run(evaluate(dataset, _settings(given.set, folder, dataset), bar))
-    if failures := evaluation.receipt.tally.failures:
-        print(f"{len(failures)} documents could not be read, the first: {failures[0]}", file=sys.stderr)
-    Console().print(table(evaluation))
-    output = given.json or Path(".cache/eval", f"{dataset.name}.json")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(orjson.dumps(report(evaluation), option=orjson.OPT_INDENT_2))
-    print(f"scores, settings and commit: {output}")
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="refdesk eval", description=__doc__)
-    parser.add_argument("dataset", type=Path, help="a folder in BEIR's layout")
-    parser.add_argument("--limit", type=int, metavar="N", help="ask N questions only, evenly spaced")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what is ingested there, and use it again")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="default: .cache/eval/DATASET.json")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting; may be repeated")
-    return parser.parse_args(arguments)
+def _read(options: argparse.Namespace) -> Dataset | OwnQuestions:
+    path: Path = options.data
+    if path.is_file():
+        return read_questions(path, options.limit)
+    if path.is_dir():
+        return read_dataset(path, options.limit)
+    raise DatasetError(f"{str(path)!r} is not there: give a folder in BEIR's layout, or a .jsonl or .csv of questions")
 
 
 @contextmanager
@@ -189,17 +152,24 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _settings(pairs: Sequence[str], folder: Path, dataset: Dataset) -> Settings:
-    """Settings from the environment and `--set`, with room for the corpus. Raises InvalidRequestError."""
-    given: dict[str, object] = dict(pair.partition("=")[::2] for pair in pairs)
-    try:
-        settings = Settings(**given | {"data_dir": folder})  # type: ignore[arg-type]  # pydantic converts
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        raise InvalidRequestError(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}", "set") from exc
-    size = dataset.corpus.stat().st_size
-    return settings.model_copy(update={"max_upload_bytes": max(settings.max_upload_bytes, size)})
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="refdesk eval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="a folder in BEIR's layout, or a .jsonl or .csv file of questions")
+    parser.add_argument("--limit", type=int, metavar="N", help="ask N questions only, evenly spaced")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="default: .cache/eval/NAME.json")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting; may be repeated")
+    parser.add_argument(
+        "--without", action="append", default=[], choices=("dense", "bm25"), help="leave a leg out: what is it worth?"
+    )
+    folder = parser.add_argument_group("a data set")
+    folder.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what is ingested there, and use it again")
+    own = parser.add_argument_group("one's own questions")
+    own.add_argument("-c", "--collection", help="default: the setting `collection`")
+    own.add_argument("-n", "--namespace", action="append", help="up to 8; default: `default`")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

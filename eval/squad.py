@@ -1,30 +1,30 @@
-"""SQuAD 2.0 as a collection in memory that questions are asked of: the server's search, without catalog and engine.
+"""SQuAD 2.0 as a corpus that is served and asked: its paragraphs ingested, its questions put to the pipeline.
 
-Dense (exact) and BM25 top 100 → RRF → 50 → late interaction → 10, over the chunker's own chunks.
+Three kinds of questions: answerable ones, adversarial ones that no paragraph answers though it looks so, and foreign
+ones (SciFact's claims), of which the corpus knows nothing.
 """
 
-import asyncio
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import bm25s
-import numpy as np
-import Stemmer
-
-from indexers.base import Document, Float32
-from indexers.chunk import Chunker, ChunkSettings
-from models.base import Embedder, Passage, QueryEmbedding, UInt8
-from models.late_interaction import max_sim
-from server.base import ContextPassage, SearchHit, SearchResult, Span, StoredChunk
-from server.fuse import rrf
+from eval.datasets import Dataset, read_dataset
+from eval.evaluation import ingest
+from eval.run import settings_for
+from models.base import Message
+from server.answerable import answerability
+from server.base import Answer, AnswerRequest, NamespaceState, SearchRequest, SearchResult, StoredChunk
+from server.build import Desk, build
+from server.pipeline import Pipeline
 
 T = TypeVar("T")
 
-LEG_TOP_K, FUSED_TOP_K = 100, 50
+KINDS = ("answerable", "adversarial", "foreign")
+_FILES = ("squad/queries.jsonl", "squad/unanswerable.jsonl", "scifact/queries.jsonl")
+FOLDER = Path(".cache/eval/desk")  # where `refdesk eval --keep` may have put the same namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,69 @@ class Question:
     text: str
     paragraph: str
     answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question of one of KINDS, what the search found for it, and how answerable that makes it."""
+
+    kind: str
+    question: Question
+    result: SearchResult
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Squad:
+    """A desk that serves SQuAD's paragraphs."""
+
+    desk: Desk
+    state: NamespaceState
+    dataset: Dataset
+
+    def request(self, question: str) -> SearchRequest:
+        """The question as the routes ask it, without a key's limits."""
+        namespace = self.state.namespace
+        return SearchRequest(question, namespace.collection.name, (namespace.name,), self.desk.settings.top_k)
+
+    async def answer(self, question: str, pipeline: Pipeline | None = None) -> Answer:
+        """The whole answer, at temperature 0; `pipeline`: one over the same desk with other settings."""
+        request = AnswerRequest((Message("user", question),), self.request(question), temperature=0)
+        async for event in (pipeline or self.desk.pipeline).answer(request):
+            if isinstance(event, Answer):
+                return event
+        raise AssertionError("an answer ends with itself")
+
+    async def ask(self, kind: str, question: Question) -> Asked:
+        """What a search finds."""
+        result = await self.desk.pipeline.search(self.request(question.text))
+        return Asked(kind, question, result, answerability(result))
+
+    def paragraph_of(self, chunk: StoredChunk) -> str:
+        """The id of the paragraph that a chunk is of."""
+        return self.dataset.items("", [chunk])[0]
+
+
+@asynccontextmanager
+async def serve_squad(data: Path, folder: Path = FOLDER, **settings: object) -> AsyncIterator[Squad]:
+    """A desk over `folder`, into which SQuAD is ingested unless it is there (a minute)."""
+    dataset = read_dataset(data / "squad")
+    desk = await build(settings_for(dataset, folder, settings), command="eval")
+    try:
+        corpus = await ingest(desk, dataset)
+        yield Squad(desk, corpus.states[0], dataset)
+    finally:
+        await desk.close()
+
+
+async def ask_all(squad: Squad, data: Path, count: int) -> list[Asked]:
+    """Up to `count` questions of each kind, evenly spread, each searched."""
+    return [await squad.ask(kind, q) for kind in KINDS for q in questions_of(data, kind, count)]
+
+
+def questions_of(data: Path, kind: str, count: int) -> list[Question]:
+    """Up to `count` questions of a kind, evenly spread."""
+    return every(read_questions(data / _FILES[KINDS.index(kind)]), count)
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -51,120 +114,11 @@ def every(items: Sequence[T], count: int) -> list[T]:
     return [items[int(i * step)] for i in range(min(count, len(items)))]
 
 
-class SquadSearch:
-    """Use `build`. `search` is the server's, with every chunk in memory."""
-
-    def __init__(self, chunks: Sequence[StoredChunk], vectors: Float32, bits: Sequence[UInt8]) -> None:
-        self.chunks, self._vectors, self._bits = chunks, vectors, bits
-        self._stemmer = Stemmer.Stemmer("english")
-        self._bm25 = bm25s.BM25(k1=1.2, b=0.75)
-        self._bm25.index(self._terms([f"{c.title}\n{c.text}" for c in chunks]), show_progress=False)
-
-    @classmethod
-    async def build(cls, corpus: Path, embedder: Embedder, cache: Path | None = None) -> "SquadSearch":
-        """Chunk and embed corpus.jsonl (half a minute); `cache` keeps the embeddings."""
-        info = embedder.info
-        chunker = Chunker(embedder.tokenizer, ChunkSettings(min(512, info.max_tokens), 0.1), info.special_tokens)
-        documents = [_document(row) for row in _rows(corpus)]
-        chunks, passages = [], []
-        for document, cut in zip(documents, chunker.chunk_batch(documents), strict=True):
-            for chunk in cut:
-                text = document.text[chunk.start : chunk.end]
-                chunks.append(_stored(document, chunk.start, chunk.end, index=chunk.index, tokens=chunk.token_count))
-                passages.append(Passage(f"{chunk.context}{text}", chunk.token_ids))
-        key = hashlib.sha256(f"{info.fingerprint}{chunker.fingerprint}{len(passages)}".encode()).hexdigest()[:16]
-        vectors, bits = await _embed(passages, embedder, cache / f"squad-{key}.npz" if cache else None)
-        return cls(chunks, vectors, bits)
-
-    def search(self, question: str, embedding: QueryEmbedding, top_k: int = 10) -> SearchResult:
-        """The best chunks, with what answerability is judged by."""
-        assert embedding.token_vectors is not None
-        cosines = self._vectors @ embedding.vector
-        dense = np.argsort(-cosines, kind="stable")[:LEG_TOP_K]
-        found, weights = self._bm25.retrieve(self._terms([question]), k=LEG_TOP_K, show_progress=False)
-        bm25 = [str(i) for i, weight in zip(found[0], weights[0], strict=True) if weight > 0]
-        fused = [int(id_) for id_, _ in rrf([[str(i) for i in dense], bm25])[:FUSED_TOP_K]]
-        scores = max_sim(embedding.token_vectors, [self._bits[i] for i in fused])
-        order = np.argsort(-scores, kind="stable")[:top_k]
-        hits = [
-            SearchHit(self.chunks[fused[i]], "default", float(scores[i]), {"rerank": n + 1})
-            for n, i in enumerate(order)
-        ]
-        return SearchResult(
-            tuple(hits),
-            {"default": 1},
-            "late-interaction",
-            best_dense=float(cosines[dense[0]]),
-            best_rerank=float(scores[order[0]]),
-        )
-
-    def best_bm25(self, question: str) -> float:
-        """The best raw BM25 score, 0 if no term is known."""
-        _, weights = self._bm25.retrieve(self._terms([question]), k=1, show_progress=False)
-        return float(weights[0][0])
-
-    def _terms(self, texts: list[str]) -> bm25s.tokenization.Tokenized:
-        return bm25s.tokenize(texts, stopwords="en", stemmer=self._stemmer, show_progress=False)
-
-
-def passages_of(result: SearchResult) -> list[ContextPassage]:
-    """The hits, whole, as numbered passages."""
-    return [
-        ContextPassage(n, hit, (Span(hit.chunk.start, hit.chunk.end),), hit.chunk.text, hit.chunk.token_count)
-        for n, hit in enumerate(result.hits, start=1)
-    ]
-
-
-async def _embed(passages: Sequence[Passage], embedder: Embedder, cache: Path | None) -> tuple[Float32, list[UInt8]]:
-    stored = await asyncio.to_thread(_read_cache, cache)
-    if stored is not None:
-        return stored
-    embeddings = await embedder.embed_passages(passages)
-    vectors = np.stack([e.vector for e in embeddings])
-    bits = [e.token_bits for e in embeddings if e.token_bits is not None]
-    if cache:
-        np.savez(cache, vectors=vectors, bits=np.concatenate(bits), lengths=[len(b) for b in bits])
-    return vectors, bits
-
-
-def _read_cache(file: Path | None) -> tuple[Float32, list[UInt8]] | None:
-    if file is None or not file.exists():
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        return None
-    stored = np.load(file)
-    return stored["vectors"], np.split(stored["bits"], np.cumsum(stored["lengths"])[:-1])
-
-
-def _document(row: Mapping[str, object]) -> Document:
-    return Document(str(row["_id"]), str(row["title"]).replace("_", " "), str(row["text"]), "text/plain", "", "squad-1")
-
-
-def _stored(document: Document, start: int, end: int, *, index: int, tokens: int) -> StoredChunk:
-    return StoredChunk(
-        id=f"{document.uri}@{index}",
-        document_id=document.uri,
-        version="1",
-        uri=document.uri,
-        title=document.title,
-        index=index,
-        total_chunks=index + 1,
-        start=start,
-        end=end,
-        page=None,
-        heading_path=(),
-        token_count=tokens,
-        text=document.text[start:end],
-        metadata={},
-        groups=(),
-    )
-
-
 def _strings(value: object) -> tuple[str, ...]:
     return tuple(str(item) for item in value) if isinstance(value, list) else ()
 
 
-def _rows(path: Path) -> Iterator[dict[str, object]]:
+def _rows(path: Path) -> Iterator[Mapping[str, object]]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)

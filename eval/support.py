@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.page_style import PLOT_STYLE
+from eval.plots import Curve, curves, standalone
 from eval.support_pairs import NEGATIVES, POSITIVES, Pair, Paragraph, make_pairs
 from models.base import Embedder, Float32
 from models.openvino import OpenVinoEmbedder
@@ -159,14 +161,29 @@ def _write_cache(file: Path, vectors: Mapping[str, Float32]) -> None:
     np.savez(file, keys=np.array(list(vectors)), vectors=np.stack(list(vectors.values())))
 
 
+def plot(scored: Sequence[Scored]) -> str:
+    """False rejects and false accepts of the reporting half over the threshold, as an SVG file."""
+    rest = [s for s in scored if not s.chosen_on]
+    rates = {"false rejects": false_rejects, "false accepts": false_accepts}
+    series = [Curve(name, [(t / 50, rate(rest, t / 50)) for t in range(15, 51)]) for name, rate in rates.items()]
+    series.append(
+        Curve("of those made to deceive", [(t / 50, error_rate(rest, "plausible", t / 50)) for t in range(15, 51)])
+    )
+    ticks = (0.3, 0.4, 0.5, 0.6, DEFAULT_THRESHOLD, 0.7, 0.8, 0.9, 1.0)
+    return standalone(curves(series, "threshold", ticks=ticks, scale=lambda t: t), PLOT_STYLE)
+
+
 async def _run(arguments: argparse.Namespace) -> None:
     pairs = make_pairs(arguments.data, arguments.per_kind)
     embedder = OpenVinoEmbedder.load(ModelStore(None).resolve("all-MiniLM-L6-v2", "embedder"))
     try:
-        table = report(await score(pairs, embedder, arguments.cache))
+        scored = await score(pairs, embedder, arguments.cache)
     finally:
         await embedder.close()
+    table = report(scored)
     print(table)
+    if arguments.plot is not None:
+        arguments.plot.write_text(plot(scored), encoding="utf-8")
     if arguments.write is not None:
         page = arguments.write.read_text(encoding="utf-8")
         before, _, rest = page.partition(_BEGIN)
@@ -179,6 +196,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/squad"), help="SQuAD in BEIR's layout")
     parser.add_argument("--per-kind", type=int, default=800, help="pairs of each positive kind and third of negatives")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "refdesk-support")
+    parser.add_argument("--plot", type=Path, help="an SVG file of the curve: docs/support-curve.svg")
     parser.add_argument("--write", type=Path, help="a page whose table is replaced: docs/citations.md")
     asyncio.run(_run(parser.parse_args()))
 

@@ -65,7 +65,7 @@ class OpenVinoEmbedder:
         core, settings = ov.Core(), self._settings
         computed = choose_precision(precision, core)
         with map_errors(self._folder.name):
-            model = build_embedder(self._config, read_weights(self._folder.path), settings.pooling)
+            model = self._graph()
         compiled = partial(_compile, core, model, computed, threads)
         self._batch_tokens = batch_tokens
         self._queries = Lane(self._folder.name, partial(compiled, "LATENCY"), spare=_SPARE)
@@ -79,6 +79,9 @@ class OpenVinoEmbedder:
             precision=computed,
             has_token_vectors=self._config.hidden_size % 8 == 0,
         )
+
+    def _graph(self) -> ov.Model:
+        return build_embedder(self._config, read_weights(self._folder.path), self._settings.pooling)
 
     async def embed_passages(self, passages: Sequence[Passage]) -> list[PassageEmbedding]:
         """Embed in length-sorted batches of at most `batch_tokens`. Raises InputTooLongError, ModelUnavailableError."""

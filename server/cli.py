@@ -187,12 +187,20 @@ def serve(
     serve_http(settings_of(ctx, host=host, port=port))
 
 
-@app.command(name="eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def evaluate(ctx: typer.Context, dataset: Annotated[Path, typer.Argument(help="A folder in BEIR's layout.")]) -> None:
-    """Measure retrieval quality on a data set; further options are eval's own."""
-    command = importlib.import_module("eval.run")  # by name: eval stands above server, and may not be there at all
-    given = [f"--set={name}={value}" for name, value in ctx.obj.items() if name != "data_dir"]
-    command.main([str(dataset), *given, *ctx.args])
+@app.command(
+    name="eval",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def evaluate(ctx: typer.Context) -> int:
+    """Measure retrieval on a data set or on your own questions; compare two runs. `refdesk eval --help` says more."""
+    try:
+        command = importlib.import_module("eval.run")  # by name: eval stands above server, and may not be there at all
+    except ModuleNotFoundError as exc:
+        raise InvalidRequestError(
+            f"{exc.name!r} is not installed, which evaluation needs: `pip install 'refdesk[eval]'`, or `make eval`"
+        ) from exc
+    code: int = command.main(ctx.args, ctx.obj)
+    return code
 
 
 def _json(text: str, option: str) -> Json:

@@ -1,19 +1,21 @@
-"""Evaluation: metrics against values worked out by hand, data sets with their errors, and the whole command."""
+"""Evaluation on data sets: their errors, every column, and the whole command."""
 
 import json
-import math
 from pathlib import Path
 
-import orjson
 import pytest
 from rich.progress import Progress
 
+from eval.checkpoints import SPECIMENS, write_checkpoint
 from eval.datasets import DatasetError, read_dataset
-from eval.metrics import METRICS, measure
-from eval.retrieval import ingest, rank
-from eval.run import evaluate, main, report
-from server.base import InvalidRequestError, SearchRequest
+from eval.evaluation import ingest
+from eval.metrics import METRICS
+from eval.ranking import rank
+from eval.record import read_run, write
+from eval.run import on_dataset
+from server.base import SearchRequest
 from server.build import build
+from server.cli import run_command
 from server.settings import Settings
 
 TOPICS = ("pump", "valve", "turbine", "gasket", "boiler", "flange")
@@ -39,29 +41,6 @@ def write_dataset(folder: Path) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_dataset(tmp_path / "handbook")
-
-
-def test_metrics_worked_out_by_hand() -> None:
-    qrels = {"a": {"x": 2, "y": 1}, "b": {"z": 1}, "c": {"x": 1}}
-    rankings = {"a": ["y", "o", "x"], "b": [f"o{i}" for i in range(10)] + ["z"]}  # c has no results
-    scores = measure(qrels, rankings)
-    ideal = 2 / math.log2(2) + 1 / math.log2(3)
-    ndcg_a = (1 / math.log2(2) + 2 / math.log2(4)) / ideal
-    assert scores.per_question == pytest.approx({"a": ndcg_a, "b": 0, "c": 0})
-    assert scores.mean == pytest.approx(
-        {
-            "nDCG@10": ndcg_a / 3,
-            "recall@10": 1 / 3,
-            "recall@100": 2 / 3,
-            "precision@5": 2 / 5 / 3,
-            "MRR@10": 1 / 3,  # z at place 11 is a miss
-        }
-    )
-
-
-def test_nobody_found_anything() -> None:
-    assert measure({"a": {"x": 1}}, {}).mean == dict.fromkeys(METRICS, 0)
-    assert measure({"a": {"x": 1}}, {"a": []}).mean == dict.fromkeys(METRICS, 0)
 
 
 def test_a_data_set_is_read_with_the_questions_somebody_judged(folder: Path) -> None:
@@ -107,52 +86,90 @@ def test_a_folder_that_is_no_data_set_is_refused_with_what_one_has(tmp_path: Pat
 async def test_every_column_finds_what_the_questions_name(folder: Path, tmp_path: Path) -> None:
     dataset = read_dataset(folder)
     settings = Settings(data_dir=tmp_path / "kept", embedder="fake", chunk_tokens=40)
-    first = await evaluate(dataset, settings, Progress(disable=True))
-    assert list(first.columns) == ["dense", "BM25", "fused", "late-interaction", "RRF with late-interaction"]
+    first = await on_dataset(dataset, settings, Progress(disable=True))
+    assert list(first.means) == ["dense", "BM25", "fused", "late-interaction", "RRF with late-interaction"]
     assert first.chunks > 3 * len(TOPICS)
-    assert all(0 <= scores.mean[name] <= 1 for scores in first.columns.values() for name in METRICS)
-    assert first.columns["BM25"].mean["MRR@10"] == 1
-    assert first.receipt.tally.added == len(TOPICS)
-    again = await evaluate(dataset, settings, Progress(disable=True))  # what was ingested is kept
-    assert again.receipt.tally.added == 0
-    assert {c: s.mean for c, s in again.columns.items()} == {c: s.mean for c, s in first.columns.items()}
-    written = orjson.loads(orjson.dumps(report(again)))
-    assert written["scores"]["BM25"]["nDCG@10"] == 1
-    assert set(written["ndcg_at_10_per_question"]["dense"]) == set(dataset.questions)
-    assert str(tmp_path) not in json.dumps(written)
+    assert all(0 <= mean[name] <= 1 for mean in first.means.values() for name in METRICS)
+    assert first.means["BM25"]["MRR@10"] == 1
+    assert first.exact == {"recall@10": 1, "recall@100": 1}
+    assert first.about["ingestion"]["embedded_documents"] == len(TOPICS)  # type: ignore[index]
+    again = await on_dataset(dataset, settings, Progress(disable=True))  # what was ingested is kept
+    assert again.about["ingestion"]["embedded_documents"] == 0  # type: ignore[index]
+    assert again.means == first.means
+    write(again, tmp_path / "run.json")
+    read = read_run(tmp_path / "run.json")
+    assert read == again
+    assert [asked.text for asked in read.asked] == list(dataset.questions.values())
+    assert read.asked[0].places["BM25"] == (1,)
+    assert read.asked[0].answers == ("d0: On the pump",)
+    assert read.asked[0].found[0].is_relevant == (read.asked[0].metrics["late-interaction"]["MRR@10"] == 1)
+    assert str(tmp_path) not in (tmp_path / "run.json").read_text()
 
 
-async def test_the_last_column_is_what_a_search_returns(folder: Path, tmp_path: Path) -> None:
+async def test_the_served_column_is_what_a_search_returns(folder: Path, tmp_path: Path) -> None:
     dataset = read_dataset(folder)
-    settings = Settings(data_dir=tmp_path / "desk", embedder="fake", chunk_tokens=40)
-    desk = await build(settings)
+    desk = await build(Settings(data_dir=tmp_path / "desk", embedder="fake", chunk_tokens=40))
     try:
-        _, state = await ingest(desk, dataset, lambda _: None)
-        rankings = await rank(desk, dataset, state)
+        corpus = await ingest(desk, dataset)
+        ranked = await rank(desk, dataset, corpus.states)
+        namespace = corpus.states[0].namespace
         for id_, question in dataset.questions.items():
-            request = SearchRequest(question, state.namespace.collection.name, (state.namespace.name,), top_k=50)
+            request = SearchRequest(question, namespace.collection.name, (namespace.name,), top_k=50)
             hits = (await desk.pipeline.search(request)).hits
-            lines = [int(hit.chunk.uri.rpartition("#")[2]) for hit in hits]
-            found = list(dict.fromkeys(dataset.documents[line] for line in lines))
-            assert rankings["late-interaction"][id_] == found
+            assert ranked.rankings[ranked.served][id_] == dataset.items(id_, [hit.chunk for hit in hits])
+            request = SearchRequest(question, namespace.collection.name, (namespace.name,), top_k=50, rerank=False)
+            hits = (await desk.pipeline.search(request)).hits
+            assert ranked.rankings["fused"][id_][:1] == dataset.items(id_, [hits[0].chunk])
     finally:
         await desk.close()
+
+
+async def test_a_cross_encoder_gets_a_column_beside_late_interaction(folder: Path, tmp_path: Path) -> None:
+    specimen = next(one for one in SPECIMENS if one.labels == 1)
+    model = write_checkpoint(specimen, tmp_path / "random")
+    settings = Settings(data_dir=tmp_path / "kept", embedder="fake", reranker=str(model), chunk_tokens=40)
+    run = await on_dataset(read_dataset(folder), settings, Progress(disable=True))
+    assert list(run.means) == ["dense", "BM25", "fused", "late-interaction", "random", "RRF with random"]
+    assert run.served == "random"
+
+
+async def test_a_leg_can_be_left_out(folder: Path, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "kept", embedder="fake", chunk_tokens=40, reranker="none")
+    run = await on_dataset(read_dataset(folder), settings, Progress(disable=True), without=frozenset({"bm25"}))
+    assert list(run.means) == ["dense", "fused"]
+    assert run.served == "fused"
+    assert run.means["fused"] == run.means["dense"]
+    assert run.about["without"] == ["bm25"]
 
 
 def test_the_command_prints_a_table_and_writes_json(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "out" / "scores.json"
-    main([str(folder), "--limit", "2", "--json", str(output), "--set", "embedder=fake", "--set", "reranker=none"])
-    printed = capsys.readouterr().out
-    assert "handbook: 2 questions, 6 documents, 6 chunks" in " ".join(printed.split())
-    assert "nDCG@10" in printed
-    written = json.loads(output.read_bytes())
-    assert list(written["scores"]) == ["dense", "BM25", "fused"]
-    assert written["settings"]["reranker"] == "none"
-    assert written["machine"]["cores"] >= 1
+    output = tmp_path / "out" / "run.json"
+    fakes = ["--set", "embedder=fake", "--set", "reranker=none"]
+    assert run_command([*fakes, "eval", str(folder), "--limit", "2", "--json", str(output)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "handbook: 2 questions, 6 documents, 6 chunks" in printed
+    assert "a search returns: fused; dense leg against exact: recall@10 1.0000" in printed
+    run = read_run(output)
+    assert list(run.means) == ["dense", "BM25", "fused"]
+    assert run.about["settings"]["reranker"] == "none"  # type: ignore[index]  # --set before the command counts
+    assert run_command(["eval", "accept", str(output), str(tmp_path / "base.json")]) == 0
+    assert run_command(["eval", "compare", str(tmp_path / "base.json"), str(output)]) == 0
+    assert "not worse than the baseline" in capsys.readouterr().out
 
 
-def test_a_setting_that_does_not_exist_is_refused(folder: Path) -> None:
-    with pytest.raises(InvalidRequestError, match="setting chunk_size"):
-        main([str(folder), "--set", "chunk_size=3"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["eval", "{folder}", "--set", "chunk_size=3"], "setting chunk_size"),
+        (["--set", "chunk_size=3", "eval", "{folder}"], "setting chunk_size"),
+        (["--data-dir", "mine", "eval", "{folder}"], "a folder of its own: --keep FOLDER keeps it"),
+        (["eval", "nowhere"], "'nowhere' is not there: give a folder in BEIR's layout, or a .jsonl or .csv"),
+    ],
+)
+def test_what_is_wrong_with_a_command_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert run_command([argument.format(folder=folder) for argument in arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,104 @@
+"""`python -m eval.context`: how much of the context can be left out before citations get worse.
+
+The same questions are answered with ever smaller budgets; what does not fit is cut to its key sentences. Tokens before
+are those of all hits whole, by the generator's own count; the goal is 60 % of them at a citation recall less 0.01.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from eval.answer_metrics import Table, holds
+from eval.answers import Answered, answer_all
+from eval.squad import FOLDER, Question, Squad, questions_of, serve_squad
+from server.context import frame
+from server.pipeline import Pipeline
+
+BUDGETS = (4000, 1600, 1200, 1000, 800, 600, 400, 250)  # 4000: the default
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A budget's means: tokens of all hits whole and of what was placed, whether the gold answer is among the words
+    placed, and whether it is in a cited span."""
+
+    budget: int
+    before: float
+    after: float
+    in_context: float
+    cited: float
+    context_ms: float
+
+
+async def measure(squad: Squad, questions: Sequence[Question], budget: int) -> Placed:
+    """Answer every question with a context of at most `budget` tokens."""
+    desk, present = squad.desk, squad.desk.pipeline
+    settings = desk.settings.model_copy(update={"context_tokens": budget})
+    pipeline = Pipeline(
+        settings, desk.catalog, desk.index, writer=desk.writer, models=present.models, chunker=present.chunker
+    )
+    answered = await answer_all(squad, [("answerable", question) for question in questions], pipeline)
+    given = [a for a in answered if a.answer.passages]
+    return Placed(
+        budget=budget,
+        before=fmean([await _tokens_before(pipeline, a) for a in given]),
+        after=fmean([sum(passage.token_count for passage in a.answer.passages) for a in given]),
+        in_context=fmean([_is_in_context(a) for a in answered]),
+        cited=fmean([any(a.cited) for a in answered]),
+        context_ms=fmean([a.answer.timings_ms.get("context", 0.0) for a in given]),
+    )
+
+
+async def _tokens_before(pipeline: Pipeline, answered: Answered) -> int:
+    """Tokens of all hits whole, in their frames."""
+    hits = enumerate(answered.answer.search.hits, start=1)
+    return sum(await pipeline.models.generator.count_tokens([frame(n, h.chunk.title, h.chunk.text) for n, h in hits]))
+
+
+def _is_in_context(answered: Answered) -> bool:
+    return any(holds(passage.text, answered.question.answers) for passage in answered.answer.passages)
+
+
+def table(placed: Sequence[Placed]) -> Table:
+    rows = [
+        [
+            f"{one.budget:,}",
+            f"{one.before:.0f}",
+            f"{one.after:.0f}",
+            f"{one.after / one.before:.2f}",
+            f"{one.in_context:.3f}",
+            f"{one.cited:.3f}",
+            f"{one.cited - placed[0].cited:+.3f}",
+            f"{one.context_ms:.0f}",
+        ]
+        for one in placed
+    ]
+    heads = ["budget", "tokens before", "tokens after", "share", "gold answer placed", "citation recall", "Δ", "ms"]
+    return Table(heads, rows)
+
+
+async def _run(given: argparse.Namespace) -> None:
+    questions = questions_of(given.data, "answerable", given.answers)
+    async with serve_squad(given.data, given.folder, generator=given.generator) as squad:
+        placed = []
+        for budget in given.budgets:
+            placed.append(await measure(squad, questions, budget))
+            print(f"{budget}: {placed[-1]}", flush=True)
+    print(f"\n{given.generator}, {len(questions)} answerable questions\n\n{table(placed)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m eval.context", description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="holds squad/")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="the data folder, kept between runs")
+    parser.add_argument("--generator", default="extractive")
+    parser.add_argument("--answers", type=int, default=200, help="questions")
+    parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
+    asyncio.run(_run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
