@@ -1,0 +1,221 @@
+"""An open-loop load on a server of its own: requests start when they are due, whether earlier ones have ended or not.
+
+Latency counts from the instant a request was due, so a server that stalls cannot hide it (coordinated omission).
+`python -m eval.load` runs search, chat and a mix beside an ingestion; `--limit` seeks the highest rate that holds.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import httpx2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from eval.corpus import CHUNK_TOKENS, DESK
+from eval.latency import SQUAD, ingestion, server
+from eval.load_page import Line, write_page
+from eval.start import proportional_mib
+
+LIMIT_MS = 300.0  # p95 of retrieval (SPEC §12)
+OUTPUT = Path(".cache/eval/load")
+_WARM_UP = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One request: seconds after the run's start when it was due, and milliseconds from then to its last byte."""
+
+    due_s: float
+    latency_ms: float
+    status: int  # of HTTP; 0: no answer
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one run saw. `memory`: (seconds, MiB of proportional set size) of the server, once a second."""
+
+    name: str
+    rate: float  # requests a second that were due
+    seconds: float  # from the first request due to the last answer
+    samples: tuple[Sample, ...]
+    memory: tuple[tuple[float, float], ...]
+
+    @property
+    def answered(self) -> list[float]:
+        return [sample.latency_ms for sample in self.samples if sample.status == 200]
+
+    @property
+    def refused(self) -> int:
+        return sum(sample.status == 429 for sample in self.samples)
+
+    @property
+    def failed(self) -> int:
+        return sum(sample.status not in {200, 429} for sample in self.samples)
+
+    def percentile(self, q: float) -> float:
+        """Milliseconds, of the answered requests; infinite if there are none."""
+        return float(np.percentile(self.answered, q)) if self.answered else float("inf")
+
+    @property
+    def holds(self) -> bool:
+        """Whether p95 stays under LIMIT_MS with every request answered."""
+        return self.percentile(95) < LIMIT_MS and len(self.answered) == len(self.samples)
+
+
+Send = Callable[[str], Awaitable[httpx2.Response]]
+
+
+def arrivals(rate: float, seconds: float, seed: int = 0) -> list[float]:
+    """When requests are due: a Poisson process, gaps exponential with mean 1 / rate, the same for the same seed."""
+    gaps = np.random.default_rng(seed).exponential(1 / rate, int(2 * rate * seconds) + 10)
+    due = np.cumsum(gaps)
+    return [float(at) for at in due[due < seconds]]
+
+
+def questions() -> Iterator[str]:
+    """Real questions, without end and none twice, so that no cache answers."""
+    asked = [json.loads(line)["text"] for line in (SQUAD / "queries.jsonl").read_text().splitlines()]
+    for lap in count():
+        for question in asked:
+            yield f"{question} ({lap})" if lap else question
+
+
+async def run(name: str, rate: float, seconds: float, sends: Sequence[tuple[Send, Iterator[str]]], pid: int) -> Load:
+    """One run; request i goes by the i-th way in turn. All answers are awaited."""
+    started = time.perf_counter()
+    memory: list[tuple[float, float]] = []
+
+    async def one(due: float, send: Send, question: str) -> Sample:
+        await asyncio.sleep(max(0.0, started + due - time.perf_counter()))
+        try:
+            status = (await send(question)).status_code
+        except httpx2.TransportError:
+            status = 0
+        return Sample(due, (time.perf_counter() - started - due) * 1e3, status)
+
+    async def watch() -> None:
+        while True:
+            memory.append((time.perf_counter() - started, await asyncio.to_thread(proportional_mib, pid)))
+            await asyncio.sleep(1)
+
+    watching = asyncio.create_task(watch())
+    try:
+        due = arrivals(rate, seconds)
+        ways = [sends[i % len(sends)] for i in range(len(due))]
+        samples = await asyncio.gather(
+            *(one(at, send, next(asked)) for at, (send, asked) in zip(due, ways, strict=True))
+        )
+    finally:
+        watching.cancel()
+    return Load(name, rate, time.perf_counter() - started, tuple(samples), tuple(memory))
+
+
+def search(client: httpx2.AsyncClient, *, rerank: bool) -> Send:
+    async def send(question: str) -> httpx2.Response:
+        return await client.post("/v1/search", json={"question": question, "collection": "docs", "rerank": rerank})
+
+    return send
+
+
+def chat(client: httpx2.AsyncClient) -> Send:
+    async def send(question: str) -> httpx2.Response:
+        messages = [{"role": "user", "content": question}]
+        return await client.post("/v1/chat/completions", json={"model": "docs", "messages": messages})
+
+    return send
+
+
+async def highest_rate(attempt: Callable[[float], Awaitable[Load]], first: float = 4.0) -> tuple[float, list[Load]]:
+    """The highest rate that holds, within a tenth: doubled until one does not, then halved in between."""
+    low, high, runs = 0.0, first, []
+    while True:
+        runs.append(await attempt(high))
+        if not runs[-1].holds:
+            break
+        low, high = high, 2 * high
+    while high - low > 0.1 * high and high > 0.5:
+        middle = (low + high) / 2
+        runs.append(await attempt(middle))
+        low, high = (middle, high) if runs[-1].holds else (low, middle)
+    return low, runs
+
+
+async def measure(folder: Path, url: str, pid: int, arguments: argparse.Namespace) -> list[Load]:
+    """All runs asked for, on a running server."""
+    asked, runs = questions(), []
+    limits = httpx2.Limits(max_connections=1024, max_keepalive_connections=256)
+    async with httpx2.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+        plain, reranked, answered = search(client, rerank=False), search(client, rerank=True), chat(client)
+        await run("warm", _WARM_UP, 1, [(plain, asked)], pid)
+        if arguments.limit:
+            for name, send in (("search, no rerank", plain), ("search", reranked)):
+
+                def attempt(rate: float, name: str = name, send: Send = send) -> Awaitable[Load]:
+                    return run(name, rate, arguments.seconds, [(send, asked)], pid)
+
+                rate, tried = await highest_rate(attempt)
+                runs += [replace(load, name=f"{name}: {'holds' if load.holds else 'too fast'}") for load in tried]
+                Console().print(f"{folder}: {name} holds p95 < {LIMIT_MS:g} ms up to {rate:.3g} a second")
+            return runs
+        mixes = {"search": [(reranked, asked)], "chat": [(answered, asked)]}
+        for name, sends in mixes.items():
+            runs.append(await run(name, arguments.rate, arguments.seconds, sends, pid))
+        with ExitStack() as stack:
+            await asyncio.to_thread(stack.enter_context, ingestion(folder, arguments.beside))
+            sends = [(reranked, asked), (reranked, asked), (reranked, asked), (answered, asked)]
+            runs.append(
+                await run("3 searches to 1 chat, beside an ingestion", arguments.rate, arguments.seconds, sends, pid)
+            )
+    return runs
+
+
+def table(title: str, runs: Sequence[Load]) -> Table:
+    out = Table("", "due/s", "answered/s", "p50 ms", "p95 ms", "p99 ms", "refused", "failed", "MiB, first to last")
+    out.title = title
+    for load in runs:
+        percentiles = (f"{load.percentile(q):.0f}" for q in (50, 95, 99))
+        memory = f"{load.memory[0][1]:.0f} to {load.memory[-1][1]:.0f}" if load.memory else ""
+        rates = (f"{load.rate:.3g}", f"{len(load.answered) / load.seconds:.1f}")
+        out.add_row(load.name, *rates, *percentiles, str(load.refused), str(load.failed), memory)
+    return out
+
+
+def save(title: str, runs: Sequence[Load]) -> Path:
+    """The samples as JSON and a page with the plots, under OUTPUT; returns the page."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    name = title.replace(" ", "-").replace("/", "-").strip("-.")
+    (OUTPUT / f"{name}.json").write_text(json.dumps([asdict(load) for load in runs]))
+    latencies = [Line(load.name, tuple((s.due_s, s.latency_ms) for s in load.samples)) for load in runs]
+    memory = [Line(load.name, load.memory) for load in runs]
+    return write_page(OUTPUT / f"{name}.html", title, latencies, memory)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=DESK)
+    parser.add_argument("--rate", type=float, default=5.0, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long requests keep coming, each run")
+    parser.add_argument("--limit", action="store_true", help="seek the highest rate that holds p95 < 300 ms")
+    parser.add_argument("--beside", type=Path, default=Path("../shared/data/squad/corpus.jsonl"))
+    parser.add_argument("--chunk-tokens", type=int, default=CHUNK_TOKENS)
+    parser.add_argument("--port", type=int, default=18_082)
+    arguments = parser.parse_args()
+    log, settings = Path(".cache/load.log"), {"REFDESK_CHUNK_TOKENS": str(arguments.chunk_tokens)}
+    with server(arguments.folder, arguments.port, log, **settings) as running:
+        url = f"http://127.0.0.1:{arguments.port}"
+        runs = asyncio.run(measure(arguments.folder, url, running.pid, arguments))
+    title = f"{'limit' if arguments.limit else 'load'} {arguments.folder.name}"
+    Console().print(table(title, runs))
+    print(f"plots: {save(title, runs)}")
+
+
+if __name__ == "__main__":
+    main()

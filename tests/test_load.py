@@ -1,0 +1,68 @@
+"""The open-loop load: when requests are due, and that a server which stalls cannot hide it."""
+
+import asyncio
+import os
+from itertools import repeat
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.load import Load, Sample, arrivals, highest_rate, run
+from eval.load_page import Line, write_page
+
+
+@given(st.floats(0.5, 200), st.floats(0.1, 20), st.integers(0, 5))
+def test_arrivals_lie_in_the_run_in_order_and_are_the_same_for_a_seed(rate: float, seconds: float, seed: int) -> None:
+    due = arrivals(rate, seconds, seed)
+    assert due == sorted(due) == arrivals(rate, seconds, seed)
+    assert all(0 < at < seconds for at in due)
+
+
+def test_arrivals_come_at_the_rate() -> None:
+    counts = [len(arrivals(20, 50, seed)) for seed in range(20)]
+    assert np.mean(counts) == pytest.approx(1000, rel=0.05)
+
+
+async def test_latency_counts_from_when_a_request_was_due() -> None:
+    """One answer at a time, 20 ms each, asked for at 200 a second: those that wait must show how long."""
+    door, sent = asyncio.Lock(), 0
+
+    async def slow(_: str) -> httpx2.Response:
+        nonlocal sent
+        sent += 1
+        async with door:
+            await asyncio.sleep(0.02)
+        return httpx2.Response(200 if sent % 10 else 429)
+
+    load = await run("slow", 200, 0.3, [(slow, repeat("q"))], os.getpid())
+    assert len(load.samples) == sent == len(arrivals(200, 0.3))
+    last = max(load.samples, key=lambda sample: sample.due_s)
+    assert last.latency_ms > 20 * (len(load.samples) - 1) - 1000 * last.due_s
+    assert load.seconds * 1000 >= 20 * len(load.samples)
+    assert load.memory[0][1] > 1
+
+
+async def test_the_highest_rate_that_holds_is_found_within_a_tenth() -> None:
+    async def attempt(rate: float) -> Load:
+        return Load("", rate, 1, (Sample(0, 100 if rate <= 23.5 else 1000, 200),), ())
+
+    rate, runs = await highest_rate(attempt)
+    assert 23.5 * 0.9 <= rate <= 23.5
+    assert len(runs) < 10
+
+
+def test_a_refused_or_lost_request_is_no_answer() -> None:
+    load = Load("", 1, 1, (Sample(0, 1, 200), Sample(0, 1, 429), Sample(0, 1, 0)), ())
+    assert (load.answered, load.refused, load.failed, load.holds) == ([1], 1, 1, False)
+
+
+def test_the_page_loads_nothing_and_escapes(tmp_path: Path) -> None:
+    line = Line("<b>", ((0.0, 1.0), (2.0, 5000.0)))
+    page = write_page(tmp_path / "load.html", "a & b", [line], [line]).read_text()
+    assert "http" not in page
+    assert "<b>" not in page
+    assert page.count("<circle") == 2
