@@ -7,9 +7,7 @@ vectors; overlap: the share of q's terms in s, weighted by rarity in the passage
 """
 
 import asyncio
-import math
 import re
-from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
@@ -29,11 +27,12 @@ from models.base import (
     QueryEmbedding,
 )
 from models.late_interaction import max_sim
+from models.overlap import overlap
 from models.refusal import REFUSAL
 from models.saying import Piece, say
 from models.sentences import sentence_spans
 
-# Measured on one half of 1,000 SQuAD questions, reported on the other (python -m eval.answers).
+# Measured on one half of 1,000 SQuAD questions, reported on the other (python -m eval.extraction).
 OVERLAP, PRIOR = 0.4, 0.05
 SHORTLIST, SHORTLIST_PRIOR = 6, 0.1  # sentences embedded; all of them (53 on average) find no more answers
 MARGIN, MAX_SENTENCES = 0.1, 3  # a further sentence is given if its support is this close to the best
@@ -41,8 +40,6 @@ REFUSAL_THRESHOLD = 0.55  # refuses 0.93 of another corpus's questions and 0.04 
 
 _CONTEXT_LENGTH = 1_000_000  # nothing here reads a prompt as a whole; memory is the limit
 _WORD = re.compile(r"\w+")
-_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_STEM = 5  # letters: truncation stems any suffixing language (McNamee & Mayfield 2004, "trunc5")
 _BULLET = re.compile(r"^\s*(?:[-*+•‣◦–—]|#{1,6}|>|\d{1,3}[.)])\s+")
 _MARKER = re.compile(r"\s*\[\d{1,2}(?:\s*,\s*\d{1,2})*\]")
 _ENDED = re.compile(r"[.!?…。！？]['\"’”»)\]]*$")
@@ -182,26 +179,6 @@ def shortlist(question: str, sentences: Sequence[Sentence]) -> list[tuple[Senten
     worth = [share + SHORTLIST_PRIOR / s.number for share, s in zip(overlaps, sentences, strict=True)]
     best = sorted(range(len(sentences)), key=lambda i: (-worth[i], i))[:SHORTLIST]
     return [(sentences[i], overlaps[i]) for i in sorted(best)]
-
-
-def overlap(question: str, texts: Sequence[str]) -> list[float]:
-    """Σ idf of the question's terms that stand in a text / Σ idf of all of them, for each text; 0 to 1.
-
-    idf(t) = ln(1 + (n - df + 0.5) / (df + 0.5)) over the n texts: a term that all of them have weighs little. A
-    question without terms overlaps with nothing.
-    """
-    documents = [terms(text) for text in texts]
-    frequency = Counter(term for document in documents for term in document)
-    idf = {t: math.log1p((len(documents) - frequency[t] + 0.5) / (frequency[t] + 0.5)) for t in terms(question)}
-    total = sum(idf.values())
-    return [sum(idf[t] for t in document & idf.keys()) / total if total else 0.0 for document in documents]
-
-
-def terms(text: str) -> set[str]:
-    """Case-folded words cut to their first letters; of words in Chinese, Japanese or Korean, every character."""
-    words = set(_WORD.findall(text.casefold()))
-    cjk = {word for word in words if _CJK.search(word)}
-    return {word[:_STEM] for word in words - cjk} | {char for word in cjk for char in word}
 
 
 def shown(text: str, *, end_stop: bool = True) -> str:

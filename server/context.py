@@ -4,17 +4,20 @@ hits, best first → distinct → untold (no word twice) → fit (whole while th
 What is placed here is exactly what may be cited; `ContextPassage.spans` say which words of the document it is.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.base import Embedder, Float32, ModelError, Passage
+from models.base import Float32
+from models.overlap import overlap
 from models.sentences import sentence_spans
 from server.base import ContextPassage, SearchHit, Span
 
 MAX_HITS = 50  # the fused list's length: the comparison of all with all stays this small
-MAX_KEY_SENTENCES = 32  # embedded to choose from, over budget; more would cost more time than the words are worth
+MAX_KEY_SENTENCES = 64  # to choose from, over budget; what ranks further back is seldom worth its tokens
+WHOLE = 3  # the best passages that are never cut for the sake of `share`
 GAP = " … "  # between spans that are not adjacent in the document
 _GAP_TOKENS = 4  # more than GAP takes in any tokenizer seen; the final count is exact
 
@@ -46,13 +49,14 @@ async def assemble(
     question: str,
     budget_tokens: int,
     count_tokens: CountTokens,
-    embedder: Embedder,
+    share: float = 1.0,
     near_duplicate: float = 0.95,
 ) -> Context:
     """Choose and number the passages for a prompt, at most `budget_tokens` of them in all, best hits first.
 
     `vectors`: the stored ones by chunk id; a hit without one repeats another only if its words are the same. A passage
     that does not fit whole is cut to its sentences closest to the question; with nothing that fits there is no passage.
+    `share`: of the tokens of all hits, what may be placed; the best WHOLE passages may be more.
     """
     hits = hits[:MAX_HITS]
     distinct = drop_near_duplicates(hits, vectors or {}, near_duplicate)
@@ -62,8 +66,9 @@ async def assemble(
     counts = await count_tokens([*framed, *whole])
     tokens_before = sum(counts[len(framed) :])
     counts = counts[: len(framed)]
+    budget_tokens = min(budget_tokens, max(math.floor(share * tokens_before), sum(counts[:WHOLE])))
     if sum(counts) > budget_tokens:
-        pieces, counts = await _fit(pieces, counts, budget_tokens, count_tokens, question=question, embedder=embedder)
+        pieces, counts = await _fit(pieces, counts, budget_tokens, count_tokens, question=question)
     passages = tuple(
         ContextPassage(i, piece.hit, piece.spans, piece.text, count)
         for i, (piece, count) in enumerate(zip(pieces, counts, strict=True), start=1)
@@ -164,7 +169,6 @@ async def _fit(
     count_tokens: CountTokens,
     *,
     question: str,
-    embedder: Embedder,
 ) -> tuple[list[Piece], list[int]]:
     """The longest run of best pieces that fits whole, then of the others the sentences closest to the question."""
     n_whole, room = 0, budget_tokens
@@ -172,7 +176,7 @@ async def _fit(
         room -= counts[n_whole]
         n_whole += 1
     sentences = _sentences(pieces, first=n_whole)
-    scores = await _similarity(question, sentences, embedder)
+    scores = overlap(question, [sentence.text for sentence in sentences])
     frames = [frame(i + 1, piece.hit.chunk.title, "") for i, piece in enumerate(pieces)]
     costs = await count_tokens([*(s.text for s in sentences), *frames])
     chosen = _choose(sentences, scores, costs, room)
@@ -215,18 +219,6 @@ def _sentences(pieces: Sequence[Piece], first: int) -> list[_Sentence]:
         if len(found) >= MAX_KEY_SENTENCES:
             break
     return found[:MAX_KEY_SENTENCES]
-
-
-async def _similarity(question: str, sentences: Sequence[_Sentence], embedder: Embedder) -> list[float]:
-    """Cosine of each sentence to the question; all 0 (so: in rank order) if the embedder fails."""
-    if not sentences:
-        return []
-    try:
-        query = (await embedder.embed_queries([question]))[0].vector
-        embeddings = await embedder.embed_passages([Passage(s.text) for s in sentences])
-    except ModelError:
-        return [0.0] * len(sentences)
-    return [float(e.vector @ query) for e in embeddings]
 
 
 def _condensed(pieces: Sequence[Piece], sentences: Sequence[_Sentence]) -> list[Piece]:

@@ -212,8 +212,8 @@ class Pipeline:
             question=request.search.question,
             budget_tokens=min(self.settings.context_tokens, room),
             count_tokens=self.models.generator.count_tokens,
+            share=self.settings.context_share,
             near_duplicate=self.settings.near_duplicate,
-            embedder=self.models.embedder,
         )
         return context.passages
 

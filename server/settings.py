@@ -73,6 +73,12 @@ class Settings(BaseSettings):
 
     # answers
     context_tokens: int = Field(default=4000, ge=64, description="Most tokens of passages in a prompt.")
+    context_share: float = Field(
+        default=0.6,
+        gt=0,
+        le=1,
+        description="Share of the hits' tokens that is placed: the best three whole, of the rest key sentences.",
+    )
     max_tokens: int = Field(default=512, ge=1, description="Most tokens of an answer when the request does not say.")
     temperature: float = Field(
         default=0.2, ge=0, le=2, description="Sampling temperature when the request does not say."

@@ -10,11 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.base import Float32
-from models.fake import FakeEmbedder
 from server.base import ContextPassage, SearchHit, Span, StoredChunk
 from server.context import GAP, Context, assemble, drop_near_duplicates, frame, untold
-
-EMBEDDER = FakeEmbedder()
 
 
 def hit(text: str, *, id_: str = "", document: str = "", start: int = 0, title: str = "Manual") -> SearchHit:
@@ -43,14 +40,16 @@ async def count_words(texts: Sequence[str]) -> list[int]:
     return [2 * math.ceil(len(re.findall(r"\w+|[^\w\s]", text)) / 2) for text in texts]
 
 
-async def place(hits: Sequence[SearchHit], budget_tokens: int = 1000, **vectors: Float32) -> Context:
+async def place(
+    hits: Sequence[SearchHit], budget_tokens: int = 1000, share: float = 1.0, **vectors: Float32
+) -> Context:
     return await assemble(
         hits,
         vectors=vectors,
         question="How often is the pump serviced?",
         budget_tokens=budget_tokens,
         count_tokens=count_words,
-        embedder=EMBEDDER,
+        share=share,
     )
 
 
@@ -107,6 +106,16 @@ async def test_over_budget_key_sentences_are_kept_in_the_documents_order() -> No
     assert passage.text == GAP.join(parts)
 
 
+async def test_of_many_hits_a_share_is_placed_and_the_best_stay_whole() -> None:
+    filler = "The museum opens at nine. It closes at six. "
+    hits = [hit(f"{filler}Pump {i} is serviced often. {filler}") for i in range(8)]
+    context = await place(hits, share=0.6)
+    assert [p.text for p in context.passages[:3]] == [hit.chunk.text.strip() for hit in hits[:3]]
+    assert 0.5 * context.tokens_before < context.tokens <= 0.6 * context.tokens_before
+    assert all("serviced" in p.text for p in context.passages)
+    assert (await place(hits[:3], share=0.6)).tokens == (await place(hits[:3])).tokens
+
+
 async def test_nothing_fits() -> None:
     assert (await place([hit("A sentence that is far too long for it.")], budget_tokens=4)).passages == ()
     assert (await place([])).passages == ()
@@ -135,10 +144,10 @@ def canonical(passage: ContextPassage) -> str:
 
 
 @settings(deadline=None, max_examples=60)
-@given(hits=hits_of_documents(), budget_tokens=st.integers(1, 400))
+@given(hits=hits_of_documents(), budget_tokens=st.integers(1, 400), share=st.sampled_from([0.3, 0.6, 1.0]))
 @pytest.mark.anyio
-async def test_invariants(hits: list[SearchHit], budget_tokens: int) -> None:
-    context = await place(hits, budget_tokens)
+async def test_invariants(hits: list[SearchHit], budget_tokens: int, share: float) -> None:
+    context = await place(hits, budget_tokens, share)
     framed = [frame(p.number, "Manual", p.text) for p in context.passages]
     assert sum(await count_words(framed)) == context.tokens <= budget_tokens
     assert [p.number for p in context.passages] == list(range(1, len(framed) + 1))

@@ -90,9 +90,10 @@ async def test_answers_come_from_the_served_pipeline_and_are_judged(data: Path) 
         answered = await answer_all(squad, questions)
         first = answered[0]
         assert first.answer.generator == "extractive"
-        assert first.cited == tuple("Bergen" in citation.quote for citation in first.answer.citations)
+        assert [span.holds_gold for span in first.cited] == ["Bergen" in c.quote for c in first.answer.citations]
         assert squad.paragraph_of(first.answer.search.hits[0].chunk) == "Pumps#0"
-        assert first.passages[0]
+        assert first.passages[0].holds_gold
+        assert first.passages[0].words == len(PARAGRAPHS["Pumps#0"].split())
         row = dict(zip(ANSWERS_HEAD, answers_row("extractive", answered), strict=True))
         assert row["questions"] == "3 / 1 / 1"
         own, one, everything = citation_rows("extractive", answered)
@@ -103,14 +104,25 @@ async def test_answers_come_from_the_served_pipeline_and_are_judged(data: Path) 
         assert own[1] == "3"
 
 
-async def test_a_smaller_budget_places_fewer_tokens(data: Path) -> None:
+FILL = (
+    "Gauges show how much pressure a pump gives. Red ones are broken.",
+    "Whoever drains a pump signs the blue ledger. It hangs beside doors.",
+    "Harbour pilots carry brass lamps. Their oil comes by train.",
+    "Ships longer than sixty metres wait outside. Fog closes everything.",
+    "Bergen sells herring, timber and rope. Markets begin on Tuesdays.",
+)
+
+
+async def test_a_smaller_share_places_fewer_tokens(data: Path) -> None:
+    with (data / "squad" / "corpus.jsonl").open("a") as corpus:
+        for i, text in enumerate(FILL):
+            corpus.write("\n" + json.dumps({"_id": f"Fill#{i}", "title": "Fill", "text": text}))
     async with serve_squad(data, data / "desk", embedder="fake") as squad:
         questions = questions_of(data, "answerable", 10)
-        whole, little = [await measure(squad, questions, budget) for budget in (4000, 40)]
-    assert whole.after == whole.before
-    assert whole.in_context == 1
-    assert little.after <= 40 < little.before == whole.before
-    assert little.cited <= whole.cited
+        whole, little = [await measure(squad, questions, share) for share in (1.0, 0.5)]
+    assert whole.after == whole.before == little.before
+    assert little.after < 0.6 * little.before
+    assert little.in_context <= whole.in_context == 1
 
 
 async def test_answerability_is_judged_by_what_a_search_found(data: Path) -> None:

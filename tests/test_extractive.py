@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.base import GenerationOptions, Message, Prompt
-from models.extractive import MAX_SENTENCES, SHORTLIST, ExtractiveGenerator, overlap, shortlist, shown, split, terms
+from models.extractive import MAX_SENTENCES, SHORTLIST, ExtractiveGenerator, shortlist, shown, split
 from models.fake import FakeEmbedder
 from models.openvino import OpenVinoEmbedder
+from models.overlap import overlap, terms
 from models.refusal import REFUSAL, is_refusal
 from models.sentences import sentence_spans
 from models.store import ModelStore

@@ -1,0 +1,30 @@
+"""How many of a question's terms stand in a text, rare ones weighing more: lexical relevance without a model."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+_WORD = re.compile(r"\w+")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_STEM = 5  # letters: truncation stems any suffixing language (McNamee & Mayfield 2004, "trunc5")
+
+
+def overlap(question: str, texts: Sequence[str]) -> list[float]:
+    """Σ idf of the question's terms that stand in a text / Σ idf of all of them, for each text; 0 to 1.
+
+    idf(t) = ln(1 + (n - df + 0.5) / (df + 0.5)) over the n texts: a term that all of them have weighs little. A
+    question without terms overlaps with nothing.
+    """
+    documents = [terms(text) for text in texts]
+    frequency = Counter(term for document in documents for term in document)
+    idf = {t: math.log1p((len(documents) - frequency[t] + 0.5) / (frequency[t] + 0.5)) for t in terms(question)}
+    total = sum(idf.values())
+    return [sum(idf[t] for t in document & idf.keys()) / total if total else 0.0 for document in documents]
+
+
+def terms(text: str) -> set[str]:
+    """Case-folded words cut to their first letters; of words in Chinese, Japanese or Korean, every character."""
+    words = set(_WORD.findall(text.casefold()))
+    cjk = {word for word in words if _CJK.search(word)}
+    return {word[:_STEM] for word in words - cjk} | {char for word in cjk for char in word}
