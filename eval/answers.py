@@ -19,17 +19,25 @@ from server.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
+class Cited:
+    """A span that a reader is pointed at: whether a gold answer is in it, and how much there is to read."""
+
+    holds_gold: bool
+    words: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
-    """One answer, judged. `cited`, `passages`: for each citation and each hit of the search, in order, whether its
-    words hold a gold answer; `supported`: of each sentence; `ms`: the whole answer."""
+    """One answer, judged. `cited`, `passages`: each citation and each hit of the search, in order; `supported`: of each
+    sentence; `ms`: the whole answer."""
 
     kind: str
     question: Question
     answer: Answer
     exact: float
     f1: float
-    cited: tuple[bool, ...]
-    passages: tuple[bool, ...]
+    cited: tuple["Cited", ...]
+    passages: tuple["Cited", ...]
     supported: tuple[bool, ...]
     ms: float
 
@@ -55,11 +63,15 @@ def judge(kind: str, question: Question, answer: Answer, ms: float) -> Answered:
         answer,
         exact_match(said, golds),
         f1(said, golds),
-        cited=tuple(holds(citation.quote, golds) for citation in answer.citations),
-        passages=tuple(holds(hit.chunk.text, golds) for hit in answer.search.hits),
+        cited=tuple(_cited(citation.quote, golds) for citation in answer.citations),
+        passages=tuple(_cited(hit.chunk.text, golds) for hit in answer.search.hits),
         supported=tuple(sentence.supported for sentence in answer.sentences),
         ms=ms,
     )
+
+
+def _cited(quote: str, golds: Sequence[str]) -> Cited:
+    return Cited(holds(quote, golds), len(quote.split()))
 
 
 def answers_row(name: str, answered: Sequence[Answered]) -> list[str]:
@@ -87,14 +99,19 @@ ANSWERS_HEAD = (
 )
 
 
-def citations_row(name: str, lists: Sequence[Sequence[bool]]) -> list[str]:
+def citations_row(name: str, lists: Sequence[Sequence[Cited]]) -> list[str]:
     """Recall: share of answerable questions with a cited span that holds the gold answer; precision: of all spans."""
-    spans = [holds_gold for spans in lists for holds_gold in spans]
-    recall, count = _mean([any(spans) for spans in lists], 3), _mean([len(spans) for spans in lists], 2)
-    return [name, str(len(lists)), recall, _mean(spans, 3), count]
+    return [
+        name,
+        str(len(lists)),
+        _mean([any(span.holds_gold for span in spans) for spans in lists], 3),
+        _mean([span.holds_gold for spans in lists for span in spans], 3),
+        _mean([len(spans) for spans in lists], 2),
+        _mean([sum(span.words for span in spans) for spans in lists], 0),
+    ]
 
 
-CITATIONS_HEAD = ("citations", "questions", "recall", "precision", "spans an answer")
+CITATIONS_HEAD = ("citations", "questions", "recall", "precision", "spans an answer", "words to read")
 
 
 def citation_rows(name: str, answered: Sequence[Answered]) -> list[list[str]]:

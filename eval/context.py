@@ -1,7 +1,8 @@
 """`python -m eval.context`: how much of the context can be left out before citations get worse.
 
-The same questions are answered with ever smaller budgets; what does not fit is cut to its key sentences. Tokens before
-are those of all hits whole, by the generator's own count; the goal is 60 % of them at a citation recall less 0.01.
+The same questions are answered with ever smaller shares of the hits' tokens; what does not fit is cut to its key
+sentences. Tokens before are those of all hits whole, by the generator's own count; the goal is 60 % of them at a
+citation recall less 0.01.
 """
 
 import argparse
@@ -17,15 +18,15 @@ from eval.squad import FOLDER, Question, Squad, questions_of, serve_squad
 from server.context import frame
 from server.pipeline import Pipeline
 
-BUDGETS = (4000, 1600, 1200, 1000, 800, 600, 400, 250)  # 4000: the default
+SHARES = (1.0, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A budget's means: tokens of all hits whole and of what was placed, whether the gold answer is among the words
+    """A share's means: tokens of all hits whole and of what was placed, whether the gold answer is among the words
     placed, and whether it is in a cited span."""
 
-    budget: int
+    share: float
     before: float
     after: float
     in_context: float
@@ -33,21 +34,21 @@ class Placed:
     context_ms: float
 
 
-async def measure(squad: Squad, questions: Sequence[Question], budget: int) -> Placed:
-    """Answer every question with a context of at most `budget` tokens."""
+async def measure(squad: Squad, questions: Sequence[Question], share: float) -> Placed:
+    """Answer every question with a context of that share of the hits' tokens."""
     desk, present = squad.desk, squad.desk.pipeline
-    settings = desk.settings.model_copy(update={"context_tokens": budget})
+    settings = desk.settings.model_copy(update={"context_share": share})
     pipeline = Pipeline(
         settings, desk.catalog, desk.index, writer=desk.writer, models=present.models, chunker=present.chunker
     )
     answered = await answer_all(squad, [("answerable", question) for question in questions], pipeline)
     given = [a for a in answered if a.answer.passages]
     return Placed(
-        budget=budget,
+        share=share,
         before=fmean([await _tokens_before(pipeline, a) for a in given]),
         after=fmean([sum(passage.token_count for passage in a.answer.passages) for a in given]),
         in_context=fmean([_is_in_context(a) for a in answered]),
-        cited=fmean([any(a.cited) for a in answered]),
+        cited=fmean([any(span.holds_gold for span in a.cited) for a in answered]),
         context_ms=fmean([a.answer.timings_ms.get("context", 0.0) for a in given]),
     )
 
@@ -65,7 +66,7 @@ def _is_in_context(answered: Answered) -> bool:
 def table(placed: Sequence[Placed]) -> Table:
     rows = [
         [
-            f"{one.budget:,}",
+            f"{one.share:g}",
             f"{one.before:.0f}",
             f"{one.after:.0f}",
             f"{one.after / one.before:.2f}",
@@ -76,7 +77,7 @@ def table(placed: Sequence[Placed]) -> Table:
         ]
         for one in placed
     ]
-    heads = ["budget", "tokens before", "tokens after", "share", "gold answer placed", "citation recall", "Δ", "ms"]
+    heads = ["share", "tokens before", "tokens after", "placed", "gold answer placed", "citation recall", "Δ", "ms"]
     return Table(heads, rows)
 
 
@@ -84,9 +85,9 @@ async def _run(given: argparse.Namespace) -> None:
     questions = questions_of(given.data, "answerable", given.answers)
     async with serve_squad(given.data, given.folder, generator=given.generator) as squad:
         placed = []
-        for budget in given.budgets:
-            placed.append(await measure(squad, questions, budget))
-            print(f"{budget}: {placed[-1]}", flush=True)
+        for share in given.shares:
+            placed.append(await measure(squad, questions, share))
+            print(f"{share:g}: {placed[-1].cited:.3f}", flush=True)
     print(f"\n{given.generator}, {len(questions)} answerable questions\n\n{table(placed)}")
 
 
@@ -95,8 +96,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="holds squad/")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="the data folder, kept between runs")
     parser.add_argument("--generator", default="extractive")
-    parser.add_argument("--answers", type=int, default=200, help="questions")
-    parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
+    parser.add_argument("--answers", type=int, default=400, help="questions")
+    parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
     asyncio.run(_run(parser.parse_args()))
 
 

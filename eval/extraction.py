@@ -23,10 +23,10 @@ from models.extractive import (
     REFUSAL_THRESHOLD,
     SHORTLIST,
     SHORTLIST_PRIOR,
-    overlap,
     split,
 )
 from models.late_interaction import max_sim
+from models.overlap import overlap
 
 SHORTLISTS = (2, 4, 6, 8, 12, 10_000)
 MARGINS = (0.0, 0.05, 0.1, 0.15, 0.2)
