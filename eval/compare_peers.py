@@ -112,7 +112,7 @@ def _where(system: str, folder: Path) -> Where:
     model = MODEL if system == OURS else str(ModelStore(None).resolve(MODEL, "embedder").path)
     log = PEERS / "logs" / f"{system}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    return Where(system, model, folder.resolve(), log)
+    return Where(system, peer_python(system), model, folder.resolve(), log)
 
 
 def ingestions(arguments: argparse.Namespace, dataset: Dataset) -> dict[str, Ingested]:

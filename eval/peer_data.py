@@ -38,12 +38,12 @@ def limited(folder: Path, documents: int | None, into: Path) -> Dataset:
 
 
 def desk_of(chunks: int) -> Path:
-    """The data folder that is searched: the large corpus's, or for fewer chunks one that is ingested now, once."""
-    if chunks >= CHUNKS:
-        return DESK
-    folder = DESK.with_name(f"desk-{chunks}")
-    if not folder.exists():
-        asyncio.run(make(folder, chunks))
+    """The data folder that is searched, with at least so many chunks: the large corpus's, or a smaller one beside it.
+
+    What it lacks is ingested now, which takes half an hour for the large one.
+    """
+    folder = DESK if chunks >= CHUNKS else DESK.with_name(f"desk-{chunks}")
+    asyncio.run(make(folder, chunks))
     return folder
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import httpx2
 
-from eval.peers import ROOT, peer_python
+from eval.peers import ROOT
 
 RUNNER = Path(__file__).parent / "runners" / "peer_run.py"
 _START_S = 900.0
@@ -34,13 +34,13 @@ class Where:
     """What a process is started with. `model`: a folder, or for refdesk a built-in model's name."""
 
     system: str
+    python: Path
     model: str
     folder: Path
     log: Path
 
     def command(self, *more: str) -> list[str]:
-        python = str(peer_python(self.system))
-        return [python, "-W", "ignore", str(RUNNER), self.system, self.model, str(self.folder), *more]
+        return [str(self.python), "-W", "ignore", str(RUNNER), self.system, self.model, str(self.folder), *more]
 
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "REFDESK_"))}

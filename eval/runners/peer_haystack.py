@@ -41,7 +41,7 @@ class Peer:
         ]
         indexing = Pipeline()
         indexing.add_component("splitter", DocumentSplitter())
-        indexing.add_component("embedder", SentenceTransformersDocumentEmbedder(self.model, progress_bar=False))
+        indexing.add_component("embedder", SentenceTransformersDocumentEmbedder(model=self.model, progress_bar=False))
         indexing.add_component("dense", DocumentWriter(self.vectors))
         indexing.add_component("bm25", DocumentWriter(self.texts))
         indexing.connect("splitter", "embedder")
@@ -67,7 +67,7 @@ class Peer:
 
     def _join(self) -> None:
         self.pipeline = Pipeline()
-        self.pipeline.add_component("embedder", SentenceTransformersTextEmbedder(self.model, progress_bar=False))
+        self.pipeline.add_component("embedder", SentenceTransformersTextEmbedder(model=self.model, progress_bar=False))
         self.pipeline.add_component("dense", FAISSEmbeddingRetriever(document_store=self.vectors, top_k=LEG_TOP_K))
         self.pipeline.add_component("bm25", InMemoryBM25Retriever(self.texts, top_k=LEG_TOP_K))
         self.pipeline.add_component("joiner", DocumentJoiner(join_mode="reciprocal_rank_fusion"))

@@ -31,7 +31,7 @@ class Peer:
         if receipt.tally.failures:
             raise SystemExit(f"not read: {receipt.tally.failures[0]}")
         with file.open(encoding="utf-8") as lines:
-            self.ids = {number: json.loads(line)["_id"] for number, line in enumerate(lines, start=1)}
+            self.ids = {number: json.loads(line)["_id"] for number, line in enumerate(lines, start=1) if line.strip()}
 
     def load(self) -> None:
         self.desk = self._open(Settings(data_dir=self.folder, embedder=self.model, chunk_tokens=CHUNK_TOKENS))
