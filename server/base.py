@@ -119,11 +119,17 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceState:
-    """A namespace and the commit number E that a search started now reads at."""
+    """A namespace and the commit number E that a search started now reads at.
+
+    `committed_at` (Unix time) tells its commit E from one of the same number in a namespace dropped since, in a
+    catalog restored from a backup or in another one. `embedder`: the fingerprint of the collection's model.
+    """
 
     id: int
     namespace: Namespace
     commit: int
+    committed_at: float
+    embedder: str
 
 
 @dataclass(frozen=True, slots=True)
