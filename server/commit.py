@@ -5,6 +5,7 @@ A crash at any instant leaves either the old state or the new one. What it left 
 """
 
 import asyncio
+import random
 import secrets
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from indexers.base import Index, NamespaceNotFoundError, Point
 from server import catalog_changes, catalog_names
-from server.base import Changes, NamespaceState, NotFoundError, PreparedDocument
+from server.base import CatalogUnavailableError, Changes, NamespaceState, NotFoundError, PreparedDocument
 from server.catalog import Catalog
 from server.catalog_changes import Plan, chunk_ids
 from server.catalog_names import Unfinished
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 SLICE = 256  # points, or ids, handed to the index at once
 SWEEP_BATCH = 64  # versions removed in one transaction, so that other namespaces' commits need not wait long
+AGAIN_S = 0.4  # before a failed commit's second attempt at most, doubled each time: 6 s in all
 SEARCH_GRACE_S = 30.0  # a search that began at an older commit may still be running: longer than any deadline
 
 
@@ -57,7 +59,7 @@ class Writer:
         NotFoundError (a dropped namespace, a patch of no document), IndexerError, CatalogUnavailableError; nothing is
         visible then.
         """
-        return await self._to_the_end(self._commit(namespace.id, changes))
+        return await self._to_the_end(self._commit_at_last(namespace.id, changes))
 
     async def sweep(self, namespace: NamespaceState, *, retention_s: float | None = None) -> int:
         """Remove for good what ended longer ago than the retention (or another, this once); returns how many points."""
@@ -88,6 +90,14 @@ class Writer:
         return self._leases.hold(namespace_id)
 
     # --- commit ----------------------------------------------------------------------------------------------------
+
+    async def _commit_at_last(self, namespace_id: int, changes: Changes) -> int:
+        """Commit, again from the start if the catalog failed: what is there already then changes nothing."""
+        for attempt in range(self._leases.attempts - 1):
+            with suppress(CatalogUnavailableError):
+                return await self._commit(namespace_id, changes)
+            await asyncio.sleep(random.uniform(0.5, 1) * AGAIN_S * 2**attempt)
+        return await self._commit(namespace_id, changes)
 
     async def _commit(self, namespace_id: int, changes: Changes) -> int:
         async with self.lease(namespace_id) as lease:

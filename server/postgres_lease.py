@@ -47,6 +47,8 @@ class PostgresLease:
 class PostgresLeases:
     """Leases among the processes that share a database."""
 
+    attempts = 5
+
     def __init__(self, parameters: Mapping[str, Any], takeover_s: float) -> None:
         """`takeover_s`: what an index was asked for by a process that then died is done within this time."""
         self.takeover_s = takeover_s
@@ -99,12 +101,15 @@ class PostgresLeases:
             raise
 
     async def _take(self, namespace_id: int) -> PostgresLease | None:
-        session = await self._open()
         try:
+            session = await self._open()
             cursor = await session.execute("SELECT pg_try_advisory_lock(%s, %s)", _key(namespace_id))
             row = await cursor.fetchone()
         except psycopg.Error as exc:
-            raise _unavailable(exc) from exc
+            said = str(exc).partition("\n")[0]
+            raise CatalogUnavailableError(
+                f"no lease of the namespace ({said}): check that PostgreSQL runs and can be reached"
+            ) from exc
         return PostgresLease(session) if row is not None and row[0] else None
 
     async def _release(self, namespace_id: int, lease: PostgresLease) -> None:
@@ -114,18 +119,10 @@ class PostgresLeases:
     async def _open(self) -> AsyncConnection:
         async with self._connecting:
             if self._session is None or self._session.closed:
-                try:
-                    self._session = await AsyncConnection.connect(**self._parameters, autocommit=True)
-                except psycopg.Error as exc:
-                    raise _unavailable(exc) from exc
+                self._session = await AsyncConnection.connect(**self._parameters, autocommit=True)
             return self._session
 
 
 def _key(namespace_id: int) -> tuple[int, int]:
     """Two 32-bit halves; namespaces that share one, 2³¹ apart, would only wait for each other."""
     return SPACE, namespace_id & 0x7FFF_FFFF
-
-
-def _unavailable(error: psycopg.Error) -> CatalogUnavailableError:
-    said = str(error).partition("\n")[0]
-    return CatalogUnavailableError(f"no lease of the namespace ({said}): check that PostgreSQL runs and can be reached")
