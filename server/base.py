@@ -73,7 +73,11 @@ class OverloadedError(ServerError):
 
 
 class CatalogUnavailableError(ServerError):
-    pass
+    """`may_pass`: its server cannot be reached now, and may be in a moment."""
+
+    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 # --- identity ------------------------------------------------------------------------------------------------------

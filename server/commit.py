@@ -26,7 +26,8 @@ T = TypeVar("T")
 
 SLICE = 256  # points, or ids, handed to the index at once
 SWEEP_BATCH = 64  # versions removed in one transaction, so that other namespaces' commits need not wait long
-AGAIN_S = 0.4  # before a failed commit's second attempt at most, doubled each time: 6 s in all
+ATTEMPTS = 5  # at a commit whose catalog cannot be reached …
+AGAIN_S = 0.4  # … with this before the second one at most, doubled each time: 6 s in all
 SEARCH_GRACE_S = 30.0  # a search that began at an older commit may still be running: longer than any deadline
 
 
@@ -92,10 +93,13 @@ class Writer:
     # --- commit ----------------------------------------------------------------------------------------------------
 
     async def _commit_at_last(self, namespace_id: int, changes: Changes) -> int:
-        """Commit, again from the start if the catalog failed: what is there already then changes nothing."""
-        for attempt in range(self._leases.attempts - 1):
-            with suppress(CatalogUnavailableError):
+        """Commit, again from the start if the catalog was away: what is there already then changes nothing."""
+        for attempt in range(ATTEMPTS - 1):
+            try:
                 return await self._commit(namespace_id, changes)
+            except CatalogUnavailableError as exc:
+                if not exc.may_pass:
+                    raise
             await asyncio.sleep(random.uniform(0.5, 1) * AGAIN_S * 2**attempt)
         return await self._commit(namespace_id, changes)
 

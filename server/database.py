@@ -62,17 +62,22 @@ class Backend(Protocol):
         """See to it that the database is there and has the schema; `connect` gives a writer's connection."""
         ...
 
+    def is_away(self, error: DBAPIError) -> bool:
+        """Whether the database cannot be reached, and may be in a moment."""
+        ...
+
     async def close(self) -> None: ...
 
 
 @contextmanager
-def map_errors(advice: str) -> Iterator[None]:
+def map_errors(backend: Backend) -> Iterator[None]:
     """Let a failure of the database leave as one of ours."""
     try:
         yield
     except DBAPIError as exc:  # its own words only: SQLAlchemy's would show parameters, so document text
         said = str(exc.orig).partition("\n")[0]  # the lines that follow may name values
-        raise CatalogUnavailableError(f"the catalog failed ({said}): {advice}") from exc
+        message = f"the catalog failed ({said}): {backend.advice}"
+        raise CatalogUnavailableError(message, may_pass=backend.is_away(exc)) from exc
 
 
 class Database:
@@ -96,7 +101,7 @@ class Database:
         """Make the database or the schema if it is not there. Raises ConflictError for a newer schema."""
 
         def prepare() -> None:
-            with map_errors(self._backend.advice):
+            with map_errors(self._backend):
                 self._backend.prepare(lambda: self._connection(writes=True))
 
         await asyncio.get_running_loop().run_in_executor(self._writers, prepare)
@@ -122,11 +127,11 @@ class Database:
                 return await running
         except TimeoutError:
             raise CatalogUnavailableError(
-                f"the catalog gave no answer within {timeout_s:g} s: {self._backend.advice}"
+                f"the catalog gave no answer within {timeout_s:g} s: {self._backend.advice}", may_pass=True
             ) from None
 
     def _run(self, work: Callable[[Connection], T], writes: bool) -> T:
-        with map_errors(self._backend.advice):
+        with map_errors(self._backend):
             return self._backend.run(lambda: self._connection(writes), work, writes=writes)
 
     def _connection(self, writes: bool) -> Connection:

@@ -21,7 +21,6 @@ class Lease(Protocol):
 
 class Leases(Protocol):
     takeover_s: float
-    attempts: int  # at a commit whose catalog fails: a server may be back in a moment, a full disk is not
 
     def hold(self, namespace_id: int) -> AbstractAsyncContextManager[Lease]:
         """Wait until nobody else writes the namespace. Raises CatalogUnavailableError."""
@@ -43,7 +42,6 @@ class LocalLeases:
     """Leases among the tasks of one process, which owns its catalog and its index."""
 
     takeover_s = 0.0
-    attempts = 1
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()

@@ -84,7 +84,9 @@ class Postgres:
                     is_done = True
                 return result
             except DBAPIError as exc:
-                if attempt == attempts - 1 or not _may_repeat(exc, is_done=is_done, writes=writes):
+                was_overtaken = getattr(exc.orig, "sqlstate", None) in OVERTAKEN
+                was_lost = self.is_away(exc) and not (writes and is_done)  # what said COMMIT may be done
+                if attempt == attempts - 1 or not (was_overtaken or was_lost):
                     raise
             if writes:
                 time.sleep(random.uniform(0.5, 1) * PAUSE_S * 2**attempt)
@@ -102,15 +104,12 @@ class Postgres:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SCHEMA_LOCK})
             schema.prepare(connection)
 
+    def is_away(self, error: DBAPIError) -> bool:
+        state = getattr(error.orig, "sqlstate", None)
+        if state == TIMED_OUT:
+            return False
+        unreachable = isinstance(error.orig, psycopg.OperationalError) and state in UNREACHABLE
+        return unreachable or error.connection_invalidated
+
     async def close(self) -> None:
         await self.leases.close()
-
-
-def _may_repeat(error: DBAPIError, *, is_done: bool, writes: bool) -> bool:
-    """Whether the work may be done again: it was overtaken, or the connection failed before it said COMMIT."""
-    state = getattr(error.orig, "sqlstate", None)
-    if state in OVERTAKEN:
-        return True
-    unreachable = isinstance(error.orig, psycopg.OperationalError) and state in UNREACHABLE
-    lost = error.connection_invalidated and state != TIMED_OUT
-    return (unreachable or lost) and not (writes and is_done)

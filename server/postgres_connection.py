@@ -1,5 +1,6 @@
 """Connections to PostgreSQL: what a URL asks for, and waits that end, since TCP says nothing of a server that hangs."""
 
+import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -7,6 +8,7 @@ import psycopg
 from psycopg.abc import PQGen
 from psycopg.errors import QueryCanceled
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGconn
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -55,10 +57,11 @@ class Connection(psycopg.Connection[Any]):
     wait_s = 5.0
 
     def wait(self, gen: PQGen[T], interval: float = POLL_S, timeout: float | None = None) -> T:
+        until = time.monotonic() + (timeout or self.wait_s)
         try:
             return super().wait(gen, interval, timeout or self.wait_s)
         except psycopg.OperationalError as exc:
-            _give_up(self.pgconn, exc, timeout or self.wait_s)
+            _close_if_late(self.pgconn, exc, until)
             raise
 
 
@@ -68,15 +71,16 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     wait_s = 5.0
 
     async def wait(self, gen: PQGen[T], interval: float = POLL_S, timeout: float | None = None) -> T:
+        until = time.monotonic() + (timeout or self.wait_s)
         try:
             return await super().wait(gen, interval, timeout or self.wait_s)
         except psycopg.OperationalError as exc:
-            _give_up(self.pgconn, exc, timeout or self.wait_s)
+            _close_if_late(self.pgconn, exc, until)
             raise
 
 
-def _give_up(connection: psycopg.pq.abc.PGconn, error: psycopg.OperationalError, wait_s: float) -> None:
+def _close_if_late(connection: PGconn, error: psycopg.OperationalError, until: float) -> None:
     """Close a connection that still owes an answer, which would be taken for that of the next question."""
-    if connection.transaction_status == TransactionStatus.ACTIVE:
+    if time.monotonic() >= until and connection.transaction_status == TransactionStatus.ACTIVE:
         connection.finish()
-        raise QueryCanceled(f"no answer within {wait_s:g} s") from error
+        raise QueryCanceled("the server gave no answer in time") from error

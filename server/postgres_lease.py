@@ -40,14 +40,13 @@ class PostgresLease:
             await self.session.execute("SELECT 1")
         except psycopg.Error as exc:
             raise CatalogUnavailableError(
-                f"the lease of the namespace was lost with its connection to PostgreSQL ({exc}): ingest again"
+                f"the lease of the namespace was lost with its connection to PostgreSQL ({exc}): ingest again",
+                may_pass=True,
             ) from exc
 
 
 class PostgresLeases:
     """Leases among the processes that share a database."""
-
-    attempts = 5
 
     def __init__(self, parameters: Mapping[str, Any], takeover_s: float) -> None:
         """`takeover_s`: what an index was asked for by a process that then died is done within this time."""
@@ -108,7 +107,7 @@ class PostgresLeases:
         except psycopg.Error as exc:
             said = str(exc).partition("\n")[0]
             raise CatalogUnavailableError(
-                f"no lease of the namespace ({said}): check that PostgreSQL runs and can be reached"
+                f"no lease of the namespace ({said}): check that PostgreSQL runs and can be reached", may_pass=True
             ) from exc
         return PostgresLease(session) if row is not None and row[0] else None
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from server import schema
@@ -71,6 +72,9 @@ class Sqlite:
         connection = connect()
         with connection.begin():
             schema.prepare(connection)
+
+    def is_away(self, error: DBAPIError) -> bool:
+        return False
 
     async def close(self) -> None:
         pass

@@ -2,10 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,25 @@ from tests.live.servers import Server, free_port, need
 PLACES = "/usr/lib/postgresql/*/bin/"
 PASSWORD = "only for tests"
 _numbers = count(1)
+
+
+class Cluster(Server):
+    """Its processes are each in a group of their own, so a signal goes to every one."""
+
+    def stop(self) -> None:
+        self._end(signal.SIGINT)  # SIGTERM would wait for every client to leave
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        super().kill()
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            main = self._process.pid
+            children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+            for pid in [*map(int, children), main]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
 
 @dataclass(frozen=True)
@@ -57,7 +77,7 @@ def postgres(**settings: str) -> Iterator[PostgresServer]:
         options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
         ask = [ready, "-q", "-h", "127.0.0.1", "-p", str(port)]
         command = [*user, program, "-D", str(folder / "data"), *options]
-        with Server("postgres", command, folder, lambda: subprocess.run(ask, check=False).returncode == 0) as server:
+        with Cluster("postgres", command, folder, lambda: subprocess.run(ask, check=False).returncode == 0) as server:
             yield PostgresServer(port, server)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
