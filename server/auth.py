@@ -15,11 +15,12 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.base import ForbiddenError, InvalidRequestError, Principal, Role, UnauthorizedError
+from server.base import ConflictError, ForbiddenError, InvalidRequestError, Principal, Role, UnauthorizedError
 from server.catalog import Catalog
 from server.catalog_keys import StoredKey
 from server.limits import OPEN_PATHS
 
+FIRST_KEY = "key_000000000000"
 CACHE_S = 5.0
 CACHE_KEYS = 10_000
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -57,12 +58,17 @@ class Keys:
         self._catalog, self._clock = catalog, clock
         self._cached: dict[str, tuple[float, StoredKey | None]] = {}
 
-    async def add(self, name: str, claims: Claims, *, lifetime_s: float | None = None) -> tuple[StoredKey, str]:
-        """Make a key; returns it as stored and the secret, which is never seen again."""
+    async def add(
+        self, name: str, claims: Claims, *, lifetime_s: float | None = None, id_: str | None = None
+    ) -> tuple[StoredKey, str]:
+        """Make a key; returns it as stored and the secret, which is never seen again.
+
+        Raises ConflictError if there is a key with this id, which is random if none is given.
+        """
         secret = f"rd-{secrets.token_urlsafe(32)}"
         now = time.time()
         key = StoredKey(
-            id=f"key_{secrets.token_hex(6)}",
+            id=id_ or f"key_{secrets.token_hex(6)}",
             sha256=_sha256(secret),
             name=name,
             roles=frozenset(claims.roles),
@@ -84,8 +90,14 @@ class Keys:
         self._cached.clear()
 
     async def first_admin(self) -> str | None:
-        """The secret of a new admin key if there has never been a key, else None."""
-        return None if await self.list() else (await self.add("admin", ADMIN))[1]
+        """The secret of a new admin key if there has never been a key, else None; of processes that start together
+        one gets it, since its id is the same for all."""
+        if await self.list():
+            return None
+        try:
+            return (await self.add("admin", ADMIN, id_=FIRST_KEY))[1]
+        except ConflictError:
+            return None
 
     async def principal(self, secret: str) -> Principal:
         """Whose key this is. Raises UnauthorizedError for an unknown, revoked or expired one."""

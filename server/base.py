@@ -73,7 +73,11 @@ class OverloadedError(ServerError):
 
 
 class CatalogUnavailableError(ServerError):
-    pass
+    """`may_pass`: its server cannot be reached now, and may be in a moment."""
+
+    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 # --- identity ------------------------------------------------------------------------------------------------------
@@ -119,11 +123,17 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceState:
-    """A namespace and the commit number E that a search started now reads at."""
+    """A namespace and the commit number E that a search started now reads at.
+
+    `committed_at` (Unix time) tells its commit E from one of the same number in a namespace dropped since, in a
+    catalog restored from a backup or in another one. `embedder`: the fingerprint of the collection's model.
+    """
 
     id: int
     namespace: Namespace
     commit: int
+    committed_at: float
+    embedder: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from server.commit import Writer
 from server.lock import DataFolderLock
 from server.pipeline import Models, Pipeline
 from server.rerank import Depth, Reranking
-from server.settings import Settings
+from server.settings import Settings, read_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
         lock.acquire()
         opened.callback(lock.release)
         store = ModelStore(settings.data_dir)
-        catalog = await Catalog.open(settings.data_dir / "catalog.sqlite")
+        catalog = await _open_catalog(settings)
         opened.push_async_callback(catalog.close)
         index = await _open_index(settings)
         opened.push_async_callback(index.close)
@@ -57,6 +57,15 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
         await writer.recover()
         pipeline = Pipeline(settings, catalog, index, writer=writer, models=models, chunker=_chunker(settings, models))
         return Desk(settings, lock, store, catalog, index, writer, pipeline, opened.pop_all())
+
+
+async def _open_catalog(settings: Settings) -> Catalog:
+    if not settings.catalog_url:
+        return await Catalog.open(settings.data_dir / "catalog.sqlite")
+    from server.postgres import Limits, Postgres
+
+    password = read_secret(settings.catalog_password_file)
+    return await Catalog.open(Postgres(settings.catalog_url, password, Limits(read_s=settings.catalog_timeout_s)))
 
 
 async def _open_index(settings: Settings) -> Index:

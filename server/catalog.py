@@ -14,22 +14,27 @@ from indexers.base import Mark
 from server import catalog_documents, catalog_keys, catalog_names
 from server.base import Collection, NamespaceState, StoredChunk, StoredDocument
 from server.catalog_keys import StoredFailure, StoredKey
-from server.database import Database
+from server.database import Backend, Database
+from server.lease import Leases
+from server.sqlite import Sqlite
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Catalog:
-    """Opened once a process, by the owner of the data folder."""
+    """Opened once a process: an SQLite file by the owner of the data folder, a server's database by as many as wish."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @classmethod
-    async def open(cls, path: Path, *, readers: int = 4) -> Self:
-        """Open a catalog file, or make it. Raises ConflictError if another schema version wrote it."""
-        database = Database(path, readers)
+    async def open(cls, where: Path | Backend) -> Self:
+        """Open a catalog, or make it; a path is that of an SQLite file.
+
+        Raises ConflictError if a newer schema version wrote it, CatalogUnavailableError.
+        """
+        database = Database(Sqlite(where) if isinstance(where, Path) else where)
         try:
             await database.open()
         except BaseException:
@@ -39,6 +44,11 @@ class Catalog:
 
     async def close(self) -> None:
         await self._database.close()
+
+    @property
+    def leases(self) -> Leases:
+        """Who may write which namespace now."""
+        return self._database.leases
 
     async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function of catalog_*.py in one read transaction."""

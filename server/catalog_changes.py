@@ -150,8 +150,11 @@ def _patched(namespace: NamespaceState, patch: DocumentPatch, present: dict[str,
 # --- the transaction -----------------------------------------------------------------------------------------------
 
 
-def apply(connection: Connection, plan: Plan) -> None:
-    """Write the whole commit and make it the present one; all of it or nothing."""
+def apply(connection: Connection, plan: Plan, by: str = "") -> None:
+    """Write the whole commit and make it the present one; all of it or nothing.
+
+    Raises ConflictError if another process took the commit over from the writer `by`.
+    """
     now = time.time()
     _end_lives(connection, plan)
     _delete(connection, plan, now)
@@ -161,7 +164,7 @@ def apply(connection: Connection, plan: Plan) -> None:
     _keep_documents(connection, plan, now)
     _patch_documents(connection, plan, now)
     reach("commit.catalog_written")
-    catalog_names.advance(connection, plan.namespace.id, plan.number)
+    catalog_names.advance(connection, plan.namespace.id, plan.number, by)
     reach("commit.catalog_advanced")
 
 

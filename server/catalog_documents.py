@@ -24,6 +24,7 @@ from server.tables import (
 )
 
 LOOKUP_BATCH = 500  # uris or ids in one statement
+NEVER = 2**31 - 1  # later than any commit: the largest number that its column holds
 
 _DOCUMENT = (
     select(
@@ -294,7 +295,7 @@ def live_chunk_ids(connection: Connection, namespace_key: int, after: str | None
 
 def known_chunk_ids(connection: Connection, ids: Sequence[str]) -> dict[str, int | None]:
     """Of these chunk ids, those the catalog has, each with when its last life ended (None: it is alive)."""
-    last = func.max(func.coalesce(lives.c.died, 2**62)).label("died")
+    last = func.max(func.coalesce(lives.c.died, NEVER)).label("died")
     joined = select(chunks.c.id, last).join_from(chunks, lives, chunks.c.version_key == lives.c.version_key)
     rows = connection.execute(joined.where(chunks.c.id.in_(ids)).group_by(chunks.c.id))
-    return {row.id: None if row.died == 2**62 else row.died for row in rows}
+    return {row.id: None if row.died == NEVER else row.died for row in rows}

@@ -15,11 +15,14 @@ _ANY = select(
     namespaces.c.key,
     namespaces.c.name.label("namespace"),
     namespaces.c.commit_number,
+    namespaces.c.committed_at,
     collections.c.name,
     collections.c.dimension,
     collections.c.metric,
     collections.c.language,
+    collections.c.embedder_fingerprint,
     namespaces.c.pending,
+    namespaces.c.pending_by,
     namespaces.c.sweeping,
     namespaces.c.dropping,
     select(purges.c.document_id).where(purges.c.namespace_key == namespaces.c.key).exists().label("purging"),
@@ -35,7 +38,8 @@ _BY_KEY = _NAMESPACE.where(namespaces.c.key == bindparam("key"))
 
 def _state(row: Row[*tuple[Any, ...]]) -> NamespaceState:
     spec = CollectionSpec(row.name, row.dimension, cast(Metric, row.metric), row.language)
-    return NamespaceState(row.key, Namespace(spec, row.namespace), row.commit_number)
+    space = Namespace(spec, row.namespace)
+    return NamespaceState(row.key, space, row.commit_number, row.committed_at, row.embedder_fingerprint)
 
 
 def _collection(row: Row[*tuple[Any, ...]]) -> Collection:
@@ -101,8 +105,13 @@ def drop_collection(connection: Connection, name: str) -> None:
 def namespace(connection: Connection, collection: str, name: str) -> NamespaceState:
     row = connection.execute(_ONE, {"collection": collection, "namespace": name}).one_or_none()
     if row is None:
-        raise NotFoundError(f"collection {collection!r} has no namespace {name!r}: ingest into it first")
+        raise _no_namespace(connection, collection, name)
     return _state(row)
+
+
+def _no_namespace(connection: Connection, of: str, name: str) -> NotFoundError:
+    collection(connection, of)  # which says so if it is the collection that is missing
+    return NotFoundError(f"collection {of!r} has no namespace {name!r}: ingest into it first")
 
 
 def namespace_by_key(connection: Connection, key: int) -> NamespaceState:
@@ -122,8 +131,9 @@ def create_namespace(connection: Connection, collection: str, name: str) -> Name
     if row is not None and row.dropping:
         raise ConflictError(f"namespace {name!r} is being dropped: run `refdesk repair`, or try again in a moment")
     if row is None:
-        begun = {"commit_number": 0, "swept": 0, "sweeping": False, "dropping": False, "created_at": time.time()}
-        connection.execute(insert(namespaces).values(collection_key=key, name=name, **begun))
+        now = time.time()
+        begun = {"commit_number": 0, "committed_at": now, "swept": 0, "sweeping": False, "dropping": False}
+        connection.execute(insert(namespaces).values(collection_key=key, name=name, created_at=now, **begun))
     return namespace(connection, collection, name)
 
 
@@ -136,7 +146,7 @@ def snapshot(connection: Connection, collection: str, names: Sequence[str]) -> d
     states = {row.namespace: _state(row) for row in rows}
     for name in names:
         if name not in states:
-            raise NotFoundError(f"collection {collection!r} has no namespace {name!r}: ingest into it first")
+            raise _no_namespace(connection, collection, name)
     return states
 
 
@@ -168,26 +178,43 @@ def commit_at(connection: Connection, namespace_key: int, moment: float) -> int:
     return connection.execute(number).scalar_one() or 0
 
 
-def begin(connection: Connection, namespace_key: int) -> int:
-    """Note that commit E + 1 is being written, so that a crash is known by it. Returns E + 1."""
+def begin(connection: Connection, namespace_key: int, by: str = "") -> int:
+    """Note that commit E + 1 is being written, and by whom, so that a crash is known by it. Returns E + 1."""
     row = connection.execute(select(namespaces.c.commit_number).where(namespaces.c.key == namespace_key)).one_or_none()
     if row is None:
         raise NotFoundError("the namespace was dropped meanwhile")
     number: int = row.commit_number + 1
-    connection.execute(update(namespaces).where(namespaces.c.key == namespace_key).values(pending=number))
+    connection.execute(
+        update(namespaces).where(namespaces.c.key == namespace_key).values(pending=number, pending_by=by)
+    )
     return number
 
 
+def take_over(connection: Connection, namespace_key: int, by: str) -> None:
+    """Put one's own name to an unfinished commit: from now on whoever began it cannot finish it."""
+    pending = (namespaces.c.key == namespace_key, namespaces.c.pending.is_not(None))
+    connection.execute(update(namespaces).where(*pending).values(pending_by=by))
+
+
 def clear_pending(connection: Connection, namespace_key: int) -> None:
-    connection.execute(update(namespaces).where(namespaces.c.key == namespace_key).values(pending=None))
+    connection.execute(
+        update(namespaces).where(namespaces.c.key == namespace_key).values(pending=None, pending_by=None)
+    )
 
 
-def advance(connection: Connection, namespace_key: int, number: int) -> None:
-    """Make commit `number` the present one."""
-    values = {"commit_number": number, "pending": None}
-    connection.execute(update(namespaces).where(namespaces.c.key == namespace_key).values(**values))
-    row = {"namespace_key": namespace_key, "number": number, "committed_at": time.time()}
-    connection.execute(insert(commits).values(row))
+def advance(connection: Connection, namespace_key: int, number: int, by: str = "") -> None:
+    """Make commit `number` the present one. Raises ConflictError if it is not `by` who is writing it any more."""
+    mine = (
+        namespaces.c.key == namespace_key,
+        namespaces.c.commit_number == number - 1,
+        namespaces.c.pending == number,
+        namespaces.c.pending_by == by,
+    )
+    now = time.time()
+    values = {"commit_number": number, "committed_at": now, "pending": None, "pending_by": None}
+    if connection.execute(update(namespaces).where(*mine).values(**values)).rowcount != 1:
+        raise ConflictError(f"commit {number} was taken over by another process, which undid it: ingest again")
+    connection.execute(insert(commits).values(namespace_key=namespace_key, number=number, committed_at=now))
 
 
 # --- what a crash may leave ----------------------------------------------------------------------------------------
@@ -198,17 +225,22 @@ class Unfinished:
     """What was begun in a namespace and not finished: by a crash, or by a failure that was reported."""
 
     state: NamespaceState
-    is_pending: bool  # the index may hold stamps above E
+    pending_by: str | None  # the index may hold stamps above E, written by this writer ("": not known)
     is_purging: bool
     is_sweeping: bool
     is_dropping: bool
+
+    @property
+    def is_pending(self) -> bool:
+        return self.pending_by is not None
 
     def __bool__(self) -> bool:
         return self.is_pending or self.is_purging or self.is_sweeping or self.is_dropping
 
 
 def _unfinished(row: Row[*tuple[Any, ...]]) -> Unfinished:
-    return Unfinished(_state(row), row.pending is not None, row.purging, row.sweeping, row.dropping)
+    pending_by = None if row.pending is None else row.pending_by or ""
+    return Unfinished(_state(row), pending_by, row.purging, row.sweeping, row.dropping)
 
 
 def unfinished(connection: Connection, namespace_key: int) -> Unfinished | None:
@@ -217,10 +249,10 @@ def unfinished(connection: Connection, namespace_key: int) -> Unfinished | None:
     return None if row is None else _unfinished(row)
 
 
-def all_unfinished(connection: Connection) -> list[int]:
-    """Keys of the namespaces in which something is unfinished."""
-    rows = connection.execute(_ANY.order_by(namespaces.c.key)).all()
-    return [row.key for row in rows if _unfinished(row)]
+def all_unfinished(connection: Connection) -> list[Unfinished]:
+    """The namespaces in which something is unfinished."""
+    found = map(_unfinished, connection.execute(_ANY.order_by(namespaces.c.key)).all())
+    return [each for each in found if each]
 
 
 # --- sweeping and dropping -----------------------------------------------------------------------------------------

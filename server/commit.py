@@ -5,30 +5,34 @@ A crash at any instant leaves either the old state or the new one. What it left 
 """
 
 import asyncio
+import random
+import secrets
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from contextlib import suppress
-from itertools import islice
+from contextlib import AbstractAsyncContextManager, suppress
+from itertools import count, islice
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
 from indexers.base import Index, NamespaceNotFoundError, Point
 from server import catalog_changes, catalog_names
-from server.base import Changes, NamespaceState, NotFoundError, PreparedDocument
+from server.base import CatalogUnavailableError, Changes, NamespaceState, NotFoundError, PreparedDocument
 from server.catalog import Catalog
 from server.catalog_changes import Plan, chunk_ids
 from server.catalog_names import Unfinished
 from server.faults import reach
+from server.lease import Lease
 
 T = TypeVar("T")
 
 SLICE = 256  # points, or ids, handed to the index at once
 SWEEP_BATCH = 64  # versions removed in one transaction, so that other namespaces' commits need not wait long
+ATTEMPTS = 5  # at a commit whose catalog cannot be reached …
+AGAIN_S = 0.4  # … with this before the second one at most, doubled each time: 6 s in all
 SEARCH_GRACE_S = 30.0  # a search that began at an older commit may still be running: longer than any deadline
 
 
 class Writer:
-    """The one writer of every namespace of this process. Commits to one namespace queue; others go on beside them."""
+    """This process's writer. Commits to one namespace queue, whoever writes them; others go on beside them."""
 
     def __init__(
         self,
@@ -44,7 +48,9 @@ class Writer:
         self._token_bits_of = token_bits_of
         self._grace_s = grace_s
         self._kept_s = max(retention_s, grace_s)
-        self._leases: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._leases = catalog.leases
+        self._name, self._turns = secrets.token_hex(8), count(1)
+        self._found: dict[tuple[int, int, str], float] = {}  # commits that another writer left unfinished: since when
         self._running: set[asyncio.Task[Any]] = set()
 
     async def commit(self, namespace: NamespaceState, changes: Changes) -> int:
@@ -54,7 +60,7 @@ class Writer:
         NotFoundError (a dropped namespace, a patch of no document), IndexerError, CatalogUnavailableError; nothing is
         visible then.
         """
-        return await self._to_the_end(self._commit(namespace.id, changes))
+        return await self._to_the_end(self._commit_at_last(namespace.id, changes))
 
     async def sweep(self, namespace: NamespaceState, *, retention_s: float | None = None) -> int:
         """Remove for good what ended longer ago than the retention (or another, this once); returns how many points."""
@@ -66,7 +72,8 @@ class Writer:
         await self._to_the_end(self._drop(namespace.id))
 
     async def recover(self) -> list[Unfinished]:
-        """Finish or undo what a crash left, in every namespace; returns what was found. Cheap when nothing was."""
+        """Finish or undo what a crash left, in every namespace that no other process is writing; returns what was
+        found. Cheap when nothing was."""
         return await self._to_the_end(self._recover_all())
 
     async def close(self) -> None:
@@ -79,50 +86,67 @@ class Writer:
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    def lease(self, namespace_id: int) -> asyncio.Lock:
+    def lease(self, namespace_id: int) -> AbstractAsyncContextManager[Lease]:
         """Held while a namespace is written: `async with writer.lease(id)` keeps every other writer out."""
-        return self._leases.setdefault(namespace_id, asyncio.Lock())
+        return self._leases.hold(namespace_id)
 
     # --- commit ----------------------------------------------------------------------------------------------------
 
+    async def _commit_at_last(self, namespace_id: int, changes: Changes) -> int:
+        """Commit, again from the start if the catalog was away: what is there already then changes nothing."""
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return await self._commit(namespace_id, changes)
+            except CatalogUnavailableError as exc:
+                if not exc.may_pass:
+                    raise
+            await asyncio.sleep(random.uniform(0.5, 1) * AGAIN_S * 2**attempt)
+        return await self._commit(namespace_id, changes)
+
     async def _commit(self, namespace_id: int, changes: Changes) -> int:
-        async with self.lease(namespace_id):
-            await self._recover(await self._left(namespace_id))
+        async with self.lease(namespace_id) as lease:
+            await self._recover(namespace_id, lease)
             plan = await self._catalog.read(catalog_changes.plan, namespace_id, changes, self._token_bits_of)
             if plan.is_empty:
                 return plan.number - 1
-            await self._catalog.write(catalog_names.begin, namespace_id)
+            turn = self._turn()
+            await self._catalog.write(catalog_names.begin, namespace_id, turn)
             reach("commit.begun")
-            await self._write_index(plan)
+            await self._write_index(plan, lease)
             await self._index.flush(plan.namespace.namespace)
             reach("commit.flushed")
-            await self._catalog.write(catalog_changes.apply, plan)
+            await self._catalog.write(catalog_changes.apply, plan, turn)
             reach("commit.applied")
             if plan.deleted:
-                await self._purge(plan.namespace)
+                await self._purge(plan.namespace, lease)
             return plan.number
 
-    async def _write_index(self, plan: Plan) -> None:
+    async def _write_index(self, plan: Plan, lease: Lease) -> None:
         namespace = plan.namespace.namespace
+        await lease.check()
         if plan.namespace.commit == 0:
             reach("create.catalog")
             await self._index.create(namespace)
         for points in _slices(_points(plan)):
+            await lease.check()
             await self._index.put(namespace, points, plan.number)
             reach("commit.put")
         for ids in _slices(_ended_ids(plan)):
+            await lease.check()
             await self._index.delete(namespace, ids, plan.number)
         reach("commit.deleted")
         for patched in plan.patched:
             if patched.reaches_index:
                 metadata, groups = patched.metadata, patched.groups
+                await lease.check()
                 await self._index.patch(namespace, patched.chunk_ids, metadata, groups, plan.number)
                 reach("commit.patched")
 
-    async def _purge(self, state: NamespaceState) -> None:
+    async def _purge(self, state: NamespaceState, lease: Lease) -> None:
         """Let the index forget every version of deleted documents, then forget that it had to."""
         purges = await self._catalog.read(catalog_changes.unfinished_purges, state.id)
         for part in _slices(id_ for _, ids in purges for id_ in ids):
+            await lease.check()
             await self._index.purge(state.namespace, part)
             reach("purge.index")
         await self._index.flush(state.namespace)
@@ -134,16 +158,19 @@ class Writer:
 
     async def _recover_all(self) -> list[Unfinished]:
         found = []
-        for namespace_id in await self._catalog.read(catalog_names.all_unfinished):
-            async with self.lease(namespace_id):
-                left = await self._catalog.read(catalog_names.unfinished, namespace_id)
-                if left is None:
+        unfinished = await self._catalog.read(catalog_names.all_unfinished)
+        for each in unfinished:
+            self._settles_at(each)
+        for each in unfinished:
+            async with self._leases.hold_if_free(each.state.id) as lease:
+                left = await self._catalog.read(catalog_names.unfinished, each.state.id)
+                if lease is None or not left:
                     continue
+                found.append(left)
                 if left.is_dropping:
-                    await self._finish_drop(left.state)
+                    await self._finish_drop(left.state, lease)
                 else:
-                    await self._recover(left)
-                found += [left] if left else []
+                    await self._recover(each.state.id, lease)
         return found
 
     async def _left(self, namespace_id: int) -> Unfinished:
@@ -152,9 +179,16 @@ class Writer:
             raise NotFoundError("the namespace was dropped meanwhile: create it again to write to it")
         return left
 
-    async def _recover(self, left: Unfinished) -> None:
+    async def _recover(self, namespace_id: int, lease: Lease) -> NamespaceState:
+        """Undo or finish what is unfinished; the namespace as it is then."""
+        left = await self._left(namespace_id)
+        if left.is_pending:
+            await asyncio.sleep(max(0.0, self._settles_at(left) - time.monotonic()))
+            await self._catalog.write(catalog_names.take_over, namespace_id, self._turn())
+            left = await self._left(namespace_id)  # a writer whose answer was lost may have finished it after all
         namespace = left.state.namespace
         if left.is_pending:
+            await lease.check()
             await self._index.create(namespace)
             await self._index.undo(namespace, left.state.commit)
             reach("undo.index")
@@ -163,25 +197,37 @@ class Writer:
             await self._catalog.write(catalog_names.clear_pending, left.state.id)
             reach("undo.finished")
         if left.is_purging:
-            await self._purge(left.state)
+            await self._purge(left.state, lease)
         if left.is_sweeping:
-            await self._finish_sweep(left.state)
+            await self._finish_sweep(left.state, lease)
+        return left.state
+
+    def _turn(self) -> str:
+        """A name for one commit of this writer's: one that another writer took over is known by it."""
+        return f"{self._name}-{next(self._turns)}"
+
+    def _settles_at(self, left: Unfinished) -> float:
+        """When nothing that another process's writer asked of the index can still be under way (monotonic time)."""
+        if left.pending_by is None or left.pending_by.startswith(self._name) or not self._leases.takeover_s:
+            return 0.0
+        commit = (left.state.id, left.state.commit, left.pending_by)
+        return self._found.setdefault(commit, time.monotonic()) + self._leases.takeover_s
 
     # --- sweep and drop --------------------------------------------------------------------------------------------
 
     async def _sweep(self, namespace_id: int, kept_s: float) -> int:
-        async with self.lease(namespace_id):
-            left = await self._left(namespace_id)
-            await self._recover(left)
+        async with self.lease(namespace_id) as lease:
+            state = await self._recover(namespace_id, lease)
             horizon = await self._catalog.read(catalog_names.commit_at, namespace_id, time.time() - kept_s)
             if horizon <= await self._catalog.oldest_commit(namespace_id):
                 return 0
             await self._catalog.write(catalog_names.begin_sweep, namespace_id, horizon)
             reach("sweep.horizon")
-            return await self._finish_sweep(left.state)
+            return await self._finish_sweep(state, lease)
 
-    async def _finish_sweep(self, state: NamespaceState) -> int:
+    async def _finish_sweep(self, state: NamespaceState, lease: Lease) -> int:
         horizon = await self._catalog.oldest_commit(state.id)
+        await lease.check()
         removed = await self._index.sweep(state.namespace, horizon)
         reach("sweep.index")
         await self._index.flush(state.namespace)
@@ -192,13 +238,14 @@ class Writer:
         return removed
 
     async def _drop(self, namespace_id: int) -> None:
-        async with self.lease(namespace_id):
+        async with self.lease(namespace_id) as lease:
             left = await self._left(namespace_id)
             await self._catalog.write(catalog_names.begin_drop, namespace_id)
             reach("drop.begun")
-            await self._finish_drop(left.state)
+            await self._finish_drop(left.state, lease)
 
-    async def _finish_drop(self, state: NamespaceState) -> None:
+    async def _finish_drop(self, state: NamespaceState, lease: Lease) -> None:
+        await lease.check()
         with suppress(NamespaceNotFoundError):  # never committed to, or dropped before a crash
             await self._index.drop(state.namespace)
         reach("drop.index")

@@ -1,133 +1,156 @@
-"""One writer connection in a thread of its own and a few readers in theirs, behind `await`.
+"""A catalog's connections, each in a thread of its own, behind `await`: a few readers, and the writers.
 
-All that is SQLite's alone is in this file: pragmas, BEGIN, the file's mode. Only the process that holds the data
-folder's lock opens it. Errors of the driver leave as CatalogUnavailableError.
+What is one database's alone (how it is opened, how a transaction begins, what is tried again) is in its own file:
+sqlite.py, postgres.py. Errors of a driver leave as CatalogUnavailableError.
 """
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, select
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
-from server import tables
-from server.base import CatalogUnavailableError, ConflictError
+from server.base import CatalogUnavailableError
+from server.lease import Leases
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PRAGMAS = (
-    "PRAGMA page_size = 8192",  # before WAL, and only while the file is empty
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA busy_timeout = 10000",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -16384",  # KiB a connection
-    "PRAGMA journal_size_limit = 67108864",  # the log's file shrinks again after a large commit
-    "PRAGMA temp_store = MEMORY",
-)
+
+class Backend(Protocol):
+    """What one kind of database does its own way."""
+
+    @property
+    def readers(self) -> int:
+        """Connections that read."""
+        ...
+
+    @property
+    def writers(self) -> int:
+        """Connections that write; a database that has one writer at a time gets one."""
+        ...
+
+    @property
+    def read_timeout_s(self) -> float | None:
+        """What a reader waits at most, the wait for a connection included; None: no limit."""
+        ...
+
+    @property
+    def write_timeout_s(self) -> float | None: ...
+
+    @property
+    def advice(self) -> str:
+        """The way out, for the message of an error."""
+        ...
+
+    @property
+    def leases(self) -> Leases: ...
+
+    def open_engine(self, *, writes: bool) -> Engine:
+        """An engine whose pool keeps no connection: each thread keeps its own."""
+        ...
+
+    def run(self, connect: Callable[[], Connection], work: Callable[[Connection], T], *, writes: bool) -> T:
+        """Run the work in one transaction of this thread's connection, again where the database asks for it."""
+        ...
+
+    def prepare(self, connect: Callable[[], Connection]) -> None:
+        """See to it that the database is there and has the schema; `connect` gives a writer's connection."""
+        ...
+
+    def is_away(self, error: DBAPIError) -> bool:
+        """Whether the database cannot be reached, and may be in a moment."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 @contextmanager
-def map_errors() -> Iterator[None]:
+def map_errors(backend: Backend) -> Iterator[None]:
     """Let a failure of the database leave as one of ours."""
     try:
         yield
     except DBAPIError as exc:  # its own words only: SQLAlchemy's would show parameters, so document text
-        raise CatalogUnavailableError(
-            f"the catalog failed ({exc.orig}): check the disk's space and the data folder's mode, or restore a backup"
-        ) from exc
-
-
-def sqlite_engine(path: Path, *, writes: bool) -> Engine:
-    """An engine over one file. Transactions are begun by us (BEGIN IMMEDIATE to write): the driver begins none."""
-    engine = create_engine(URL.create("sqlite+pysqlite", database=str(path)), poolclass=NullPool, hide_parameters=True)
-    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
-
-    @event.listens_for(engine, "connect")
-    def set_pragmas(connection: DBAPIConnection, _record: object) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in PRAGMAS:
-            cursor.execute(pragma)
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin_transaction(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
-
-
-def prepare_schema(connection: Connection) -> None:
-    """Create the tables of a fresh catalog. Raises ConflictError for a catalog of another schema version."""
-    if not inspect(connection).has_table("schema_info"):
-        tables.metadata.create_all(connection)
-        connection.execute(insert(tables.schema_info).values(version=tables.SCHEMA_VERSION))
-        return
-    found = connection.execute(select(tables.schema_info.c.version)).scalar_one()
-    if found != tables.SCHEMA_VERSION:
-        raise ConflictError(
-            f"the catalog has schema version {found!r}, and this refdesk reads {tables.SCHEMA_VERSION}: use the "
-            "release that wrote it, or ingest into a new data folder"
-        )
+        said = str(exc.orig).partition("\n")[0]  # the lines that follow may name values
+        message = f"the catalog failed ({said}): {backend.advice}"
+        raise CatalogUnavailableError(message, may_pass=backend.is_away(exc)) from exc
 
 
 class Database:
     """Runs functions of a Connection, each in one transaction, off the event loop."""
 
-    def __init__(self, path: Path, readers: int = 4) -> None:
-        self._path = path
-        self._write_engine = sqlite_engine(path, writes=True)
-        self._read_engine = sqlite_engine(path, writes=False)
-        self._writer = ThreadPoolExecutor(1, "catalog-writer")
-        self._readers = ThreadPoolExecutor(readers, "catalog-reader")
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._write_engine = backend.open_engine(writes=True)
+        self._read_engine = backend.open_engine(writes=False)
+        self._writers = ThreadPoolExecutor(backend.writers, "catalog-writer")
+        self._readers = ThreadPoolExecutor(backend.readers, "catalog-reader")
         self._local = threading.local()
         self._connections: list[Connection] = []
         self._is_closed = False
 
+    @property
+    def leases(self) -> Leases:
+        return self._backend.leases
+
     async def open(self) -> None:
-        """Create the file (mode 0600) if it is not there, and check or make its schema."""
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-        await self.write(prepare_schema)
+        """Make the database or the schema if it is not there. Raises ConflictError for a newer schema."""
+
+        def prepare() -> None:
+            with map_errors(self._backend):
+                self._backend.prepare(lambda: self._connection(writes=True))
+
+        await asyncio.get_running_loop().run_in_executor(self._writers, prepare)
 
     async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query in one read transaction on a reader's thread."""
-        return await self._submit(self._readers, self._read_engine, lambda c: query(c, *args, **kwargs))
+        return await self._submit(lambda c: query(c, *args, **kwargs), writes=False)
 
     async def write(self, change: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a change in one transaction on the writer's thread; it is durable when this returns."""
-        return await self._submit(self._writer, self._write_engine, lambda c: change(c, *args, **kwargs))
+        """Run a change in one transaction on a writer's thread; it is durable when this returns."""
+        return await self._submit(lambda c: change(c, *args, **kwargs), writes=True)
 
-    async def _submit(self, pool: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]) -> T:
+    async def _submit(self, work: Callable[[Connection], T], *, writes: bool) -> T:
         if self._is_closed:
             raise CatalogUnavailableError("the catalog is closed: the server is stopping")
-        return await asyncio.get_running_loop().run_in_executor(pool, self._run, engine, work)
+        pool = self._writers if writes else self._readers
+        running = asyncio.get_running_loop().run_in_executor(pool, self._run, work, writes)
+        timeout_s = self._backend.write_timeout_s if writes else self._backend.read_timeout_s
+        if timeout_s is None:
+            return await running
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await running
+        except TimeoutError:
+            raise CatalogUnavailableError(
+                f"the catalog gave no answer within {timeout_s:g} s: {self._backend.advice}", may_pass=True
+            ) from None
 
-    def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
-        with map_errors():
-            connection: Connection | None = getattr(self._local, "connection", None)
-            if connection is None:
-                connection = self._local.connection = engine.connect()
-                self._connections.append(connection)
-            with connection.begin():
-                return work(connection)
+    def _run(self, work: Callable[[Connection], T], writes: bool) -> T:
+        with map_errors(self._backend):
+            return self._backend.run(lambda: self._connection(writes), work, writes=writes)
+
+    def _connection(self, writes: bool) -> Connection:
+        """This thread's connection."""
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            engine = self._write_engine if writes else self._read_engine
+            connection = self._local.connection = engine.connect()
+            self._connections.append(connection)
+        return connection
 
     async def close(self) -> None:
         """Wait for what is running, then close every connection."""
         self._is_closed = True
-        for pool in (self._readers, self._writer):
+        for pool in (self._readers, self._writers):
             await asyncio.to_thread(pool.shutdown)
         for connection in self._connections:
             connection.close()
         self._connections.clear()
         self._write_engine.dispose()
         self._read_engine.dispose()
+        await self._backend.close()

@@ -65,7 +65,6 @@ class Pipeline:
         self.writer, self.models, self.chunker = writer, models, chunker
         self.ranker = Ranker(settings, catalog, index, embedder=models.embedder, reranking=models.reranking)
         self.rankings: Cache[Ranking] = Cache(settings.cache_entries, settings.cache_ttl_s)
-        self._collections: dict[str, Collection] = {}
 
     # --- search ----------------------------------------------------------------------------------------------------
 
@@ -105,12 +104,12 @@ class Pipeline:
 
     async def _states(self, request: SearchRequest) -> list[NamespaceState]:
         """The namespaces asked, each at the commit the search reads: the present one, or `as_of`."""
-        collection = await self.collection(request.collection)
-        self._check_embedder(collection)
         if not 1 <= len(set(request.namespaces)) <= 8:
             raise InvalidRequestError(f"{len(request.namespaces)} namespaces: name 1 to 8", "namespaces")
         names = list(dict.fromkeys(request.namespaces))
         states = await self.catalog.snapshot(request.collection, names)
+        if any(state.embedder != self.models.embedder.info.fingerprint for state in states.values()):
+            self._check_embedder(await self.catalog.collection(request.collection))
         if request.as_of is None:
             return [states[name] for name in names]
         if len(names) > 1:
@@ -139,19 +138,13 @@ class Pipeline:
         """All that shapes a ranking; the namespaces' commits make a stale entry unfindable."""
         return (
             request.collection,
-            tuple((state.id, state.commit) for state in states),
+            tuple((state.id, state.commit, state.committed_at) for state in states),
             request.groups,
             question,
             repr(to_json(request.filter)) if request.filter is not None else None,
             request.top_k,
             self.ranker.fingerprint(request),
         )
-
-    async def collection(self, name: str) -> Collection:
-        """A collection by name. Raises NotFoundError."""
-        if name not in self._collections:
-            self._collections[name] = await self.catalog.collection(name)
-        return self._collections[name]
 
     # --- answer ----------------------------------------------------------------------------------------------------
 
@@ -253,7 +246,7 @@ class Pipeline:
         """Create the collection with this server's models, or check that it was made with them."""
         embedder = self.models.embedder.info
         try:
-            collection = await self.collection(name)
+            collection = await self.catalog.collection(name)
         except NotFoundError:
             spec = CollectionSpec(name, embedder.dimension, language=self.settings.language)
             collection = Collection(spec, embedder.name, embedder.fingerprint, self.chunker.fingerprint)

@@ -10,6 +10,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from server.base import InvalidRequestError
+
 NOT_SETTINGS = frozenset({"REFDESK_FAULT"})  # read by server/faults.py, for tests alone
 
 
@@ -33,6 +35,16 @@ class Settings(BaseSettings):
     )
     threads: int = Field(default=0, ge=0, description="CPU threads for models; 0: as many as there are cores.")
     batch_tokens: int = Field(default=4096, ge=64, description="Token budget of one embedding batch, padding counted.")
+
+    # state: where it is kept if not in the data folder
+    catalog_url: str = Field(
+        default="",
+        repr=False,
+        description="`postgresql://user@host/database`, which several processes may share; empty: SQLite in the data "
+        "folder.",
+    )
+    catalog_password_file: Path | None = Field(default=None, description="File that holds its password.")
+    catalog_timeout_s: float = Field(default=5.0, gt=0, description="Deadline of one read of a PostgreSQL catalog.")
 
     # collections
     collection: str = Field(
@@ -110,6 +122,19 @@ class Settings(BaseSettings):
         if self.top_k > self.fused_top_k:
             raise ValueError(f"top_k={self.top_k} exceeds fused_top_k={self.fused_top_k}: raise the latter.")
         return self
+
+
+def read_secret(file: Path | None) -> str | None:
+    """What a key file holds, white space around it left out. Raises InvalidRequestError for one without a key."""
+    if file is None:
+        return None
+    try:
+        secret = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidRequestError(f"the key file {str(file)!r} cannot be read: {exc}") from exc
+    if not secret:
+        raise InvalidRequestError(f"the key file {str(file)!r} is empty: it must hold the key")
+    return secret
 
 
 def as_markdown() -> str:

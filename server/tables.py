@@ -5,6 +5,7 @@ was visible is kept apart, as lives: commits [born, died). A text that comes bac
 """
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -16,10 +17,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
-SCHEMA_VERSION = 1
 TEXT_BLOCK_CHARS = 4096  # code points a block: a span is read without loading its document
+TEXT = Text().with_variant(Text(collation="C"), "postgresql")  # ordered by code point, as in SQLite
+KEY = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows of an INTEGER PRIMARY KEY only
 
 metadata = MetaData()
 
@@ -29,41 +32,41 @@ def _part_of(column: str) -> ForeignKey:
     return ForeignKey(column, ondelete="CASCADE", deferrable=True, initially="DEFERRED")
 
 
-schema_info = Table("schema_info", metadata, Column("version", Integer, primary_key=True))
-
 collections = Table(
     "collections",
     metadata,
-    Column("key", Integer, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
+    Column("key", KEY, primary_key=True),
+    Column("name", TEXT, nullable=False, unique=True),
     Column("dimension", Integer, nullable=False),
-    Column("metric", Text, nullable=False),
-    Column("language", Text, nullable=False),
-    Column("embedder", Text, nullable=False),
-    Column("embedder_fingerprint", Text, nullable=False),
-    Column("chunking", Text, nullable=False),
+    Column("metric", TEXT, nullable=False),
+    Column("language", TEXT, nullable=False),
+    Column("embedder", TEXT, nullable=False),
+    Column("embedder_fingerprint", TEXT, nullable=False),
+    Column("chunking", TEXT, nullable=False),
     Column("created_at", Float, nullable=False),
 )
 
 namespaces = Table(
     "namespaces",
     metadata,
-    Column("key", Integer, primary_key=True),
-    Column("collection_key", Integer, _part_of("collections.key"), nullable=False),
-    Column("name", Text, nullable=False),
+    Column("key", KEY, primary_key=True),
+    Column("collection_key", KEY, _part_of("collections.key"), nullable=False),
+    Column("name", TEXT, nullable=False),
     Column("commit_number", Integer, nullable=False),  # E: what a search reads at
     Column("pending", Integer),  # E + 1 while a commit is being written: the index may hold stamps above E
     Column("swept", Integer, nullable=False),  # commits below this one can no longer be read
     Column("sweeping", Boolean, nullable=False),  # a sweep up to `swept` was begun and is not finished
     Column("dropping", Boolean, nullable=False),  # a drop was begun: invisible, and finished before anything else
     Column("created_at", Float, nullable=False),
+    Column("committed_at", Float, nullable=False, server_default=text("0")),  # when E became the present commit
+    Column("pending_by", TEXT),  # who writes it: a writer that lost its lease must not finish what another began
     UniqueConstraint("collection_key", "name"),
 )
 
 commits = Table(
     "commits",
     metadata,
-    Column("namespace_key", Integer, _part_of("namespaces.key"), primary_key=True),
+    Column("namespace_key", KEY, _part_of("namespaces.key"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("committed_at", Float, nullable=False),
 )
@@ -71,15 +74,15 @@ commits = Table(
 documents = Table(
     "documents",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("namespace_key", Integer, _part_of("namespaces.key"), nullable=False),
-    Column("uri", Text, nullable=False),
-    Column("version_key", Integer, nullable=False),  # the present version
-    Column("media_type", Text, nullable=False),
-    Column("source_sha256", Text, nullable=False),  # "" asks for the document to be ingested again
-    Column("extractor", Text, nullable=False),
-    Column("metadata", Text, nullable=False),  # JSON object
-    Column("groups", Text, nullable=False),  # JSON list
+    Column("id", TEXT, primary_key=True),
+    Column("namespace_key", KEY, _part_of("namespaces.key"), nullable=False),
+    Column("uri", TEXT, nullable=False),
+    Column("version_key", KEY, nullable=False),  # the present version
+    Column("media_type", TEXT, nullable=False),
+    Column("source_sha256", TEXT, nullable=False),  # "" asks for the document to be ingested again
+    Column("extractor", TEXT, nullable=False),
+    Column("metadata", TEXT, nullable=False),  # JSON object
+    Column("groups", TEXT, nullable=False),  # JSON list
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     UniqueConstraint("namespace_key", "uri"),
@@ -88,12 +91,12 @@ documents = Table(
 versions = Table(
     "versions",
     metadata,
-    Column("key", Integer, primary_key=True),
-    Column("document_id", Text, _part_of("documents.id"), nullable=False),
-    Column("version", Text, nullable=False),
-    Column("title", Text, nullable=False),
-    Column("marks", Text, nullable=False),  # JSON list of [kind, start, level, text]
-    Column("chunking", Text, nullable=False),
+    Column("key", KEY, primary_key=True),
+    Column("document_id", TEXT, _part_of("documents.id"), nullable=False),
+    Column("version", TEXT, nullable=False),
+    Column("title", TEXT, nullable=False),
+    Column("marks", TEXT, nullable=False),  # JSON list of [kind, start, level, text]
+    Column("chunking", TEXT, nullable=False),
     Column("size_chars", Integer, nullable=False),
     Column("total_chunks", Integer, nullable=False),
     UniqueConstraint("document_id", "version"),
@@ -102,10 +105,10 @@ versions = Table(
 lives = Table(
     "lives",
     metadata,
-    Column("version_key", Integer, _part_of("versions.key"), primary_key=True),
+    Column("version_key", KEY, _part_of("versions.key"), primary_key=True),
     Column("born", Integer, primary_key=True),
     Column("died", Integer),
-    Column("namespace_key", Integer, nullable=False),
+    Column("namespace_key", KEY, nullable=False),
 )
 Index(
     "lives_by_death",
@@ -118,21 +121,21 @@ Index(
 text_blocks = Table(
     "text_blocks",
     metadata,
-    Column("version_key", Integer, _part_of("versions.key"), primary_key=True),
+    Column("version_key", KEY, _part_of("versions.key"), primary_key=True),
     Column("block", Integer, primary_key=True),
-    Column("text", Text, nullable=False),
+    Column("text", TEXT, nullable=False),
 )
 
 chunks = Table(
     "chunks",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("version_key", Integer, _part_of("versions.key"), nullable=False),
+    Column("id", TEXT, primary_key=True),
+    Column("version_key", KEY, _part_of("versions.key"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("start_char", Integer, nullable=False),
     Column("end_char", Integer, nullable=False),
     Column("page", Integer),
-    Column("heading_path", Text, nullable=False),  # JSON list
+    Column("heading_path", TEXT, nullable=False),  # JSON list
     Column("token_count", Integer, nullable=False),
     UniqueConstraint("version_key", "number"),
 )
@@ -140,9 +143,9 @@ chunks = Table(
 token_vectors = Table(
     "token_vectors",
     metadata,
-    Column("version_key", Integer, _part_of("versions.key"), primary_key=True),
+    Column("version_key", KEY, _part_of("versions.key"), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("fingerprint", Text, nullable=False),  # of the embedding model
+    Column("fingerprint", TEXT, nullable=False),  # of the embedding model
     Column("token_count", Integer, nullable=False),  # special tokens included
     Column("bits", LargeBinary, nullable=False),  # token_count rows of dimension / 8 bytes
 )
@@ -150,12 +153,12 @@ token_vectors = Table(
 keys = Table(
     "keys",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("sha256", Text, nullable=False, unique=True),  # of the key; the key itself is never stored
-    Column("name", Text, nullable=False),
-    Column("roles", Text, nullable=False),  # JSON list
-    Column("namespaces", Text),  # JSON list of "collection:namespace"; null: all
-    Column("groups", Text),  # JSON list; null: every document, whatever its ACL
+    Column("id", TEXT, primary_key=True),
+    Column("sha256", TEXT, nullable=False, unique=True),  # of the key; the key itself is never stored
+    Column("name", TEXT, nullable=False),
+    Column("roles", TEXT, nullable=False),  # JSON list
+    Column("namespaces", TEXT),  # JSON list of "collection:namespace"; null: all
+    Column("groups", TEXT),  # JSON list; null: every document, whatever its ACL
     Column("expires_at", Float),
     Column("created_at", Float, nullable=False),
     Column("revoked_at", Float),
@@ -164,26 +167,26 @@ keys = Table(
 failures = Table(
     "failures",
     metadata,
-    Column("namespace_key", Integer, _part_of("namespaces.key"), primary_key=True),
-    Column("uri", Text, primary_key=True),
-    Column("reason", Text, nullable=False),
-    Column("detail", Text, nullable=False),
+    Column("namespace_key", KEY, _part_of("namespaces.key"), primary_key=True),
+    Column("uri", TEXT, primary_key=True),
+    Column("reason", TEXT, nullable=False),
+    Column("detail", TEXT, nullable=False),
     Column("failed_at", Float, nullable=False),
 )
 
 purges = Table(
     "purges",
     metadata,
-    Column("namespace_key", Integer, _part_of("namespaces.key"), primary_key=True),
-    Column("document_id", Text, primary_key=True),
-    Column("chunk_ids", Text, nullable=False),  # JSON list: what the index must still forget
+    Column("namespace_key", KEY, _part_of("namespaces.key"), primary_key=True),
+    Column("document_id", TEXT, primary_key=True),
+    Column("chunk_ids", TEXT, nullable=False),  # JSON list: what the index must still forget
 )
 
 tombstones = Table(
     "tombstones",
     metadata,
-    Column("document_id", Text, primary_key=True),
-    Column("collection", Text, nullable=False),
-    Column("namespace", Text, nullable=False),
+    Column("document_id", TEXT, primary_key=True),
+    Column("collection", TEXT, nullable=False),
+    Column("namespace", TEXT, nullable=False),
     Column("deleted_at", Float, nullable=False),
 )

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import Connection, func, select
 
@@ -12,6 +11,7 @@ from server import tables
 from server.base import Changes, DocumentPatch, NamespaceState, PreparedDocument
 from server.catalog import Catalog
 from server.commit import Writer
+from server.database import Backend
 from tests.corpus import COLLECTION
 
 FINGERPRINT = COLLECTION.embedder_fingerprint
@@ -27,8 +27,8 @@ class Bench:
     state: NamespaceState
 
     @classmethod
-    async def open(cls, folder: Path, index: MemoryIndex) -> "Bench":
-        catalog = await Catalog.open(folder / "catalog.sqlite", readers=1)
+    async def open(cls, backend: Backend, index: MemoryIndex) -> "Bench":
+        catalog = await Catalog.open(backend)
         await catalog.create_collection(COLLECTION)
         writer = Writer(catalog, index, token_bits_of=FINGERPRINT, retention_s=3600, grace_s=0)
         return cls(catalog, index, writer, await catalog.namespace("docs", "default", create=True))

@@ -22,8 +22,10 @@ from server import faults
 from server.base import Changes, DocumentPatch, GoneError, NamespaceState, NotFoundError, PreparedDocument
 from server.catalog import Catalog
 from server.commit import Writer
+from server.database import Backend
 from server.dump import dump
 from server.lock import DataFolderLock
+from server.sqlite import Sqlite
 from tests.corpus import COLLECTION, embed, prepare
 
 LEG = 1000  # more than there are chunks: a search returns all that it may see
@@ -96,7 +98,7 @@ async def run(folder: Path, *, detour: bool) -> None:
     With a detour another commit than the interrupted one comes first.
     """
     with DataFolderLock(folder, "tests.kills"):
-        catalog = await Catalog.open(folder / "catalog.sqlite")
+        catalog = await Catalog.open(_backend(folder))
         index = EdgeIndex.open(folder / "index")
         writer = Writer(catalog, index, token_bits_of=COLLECTION.embedder_fingerprint, retention_s=0, grace_s=0)
         await catalog.create_collection(COLLECTION)
@@ -118,6 +120,18 @@ async def run(folder: Path, *, detour: bool) -> None:
         (folder / "dump").write_text("\n".join(sorted(lines)))
         await index.close()
         await catalog.close()
+
+
+def _backend(folder: Path) -> Backend:
+    """SQLite, or the database that the file `postgres` names: its URL, then the password."""
+    try:
+        url, password = (folder / "postgres").read_text().splitlines()
+    except FileNotFoundError:
+        return Sqlite(folder / "catalog.sqlite")
+    from server.postgres import Limits, Postgres
+
+    # the index dies with its process: nothing of it can still be under way
+    return Postgres(url, password, Limits(readers=2, writers=1, takeover_s=0))
 
 
 async def _step(catalog: Catalog, writer: Writer, state: NamespaceState, step: Changes | str) -> None:

@@ -14,13 +14,20 @@ from server import catalog_changes, catalog_names
 from server.base import Changes, DocumentPatch, GoneError, NotFoundError
 from server.dump import dump
 from server.repair import RepairReport, repair
+from server.sqlite import Sqlite
 from tests.commit_bench import FINGERPRINT, Bench
 from tests.corpus import COLLECTION, prepare
+from tests.test_catalog import OpenBackend
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    opened = await Bench.open(tmp_path, MemoryIndex())
+def backend(tmp_path: Path) -> OpenBackend:
+    return lambda: Sqlite(tmp_path / "catalog.sqlite", readers=1)
+
+
+@pytest.fixture
+async def bench(backend: OpenBackend) -> AsyncIterator[Bench]:
+    opened = await Bench.open(backend(), MemoryIndex())
     yield opened
     await opened.close()
 

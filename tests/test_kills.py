@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from tests import kills
 KILLED = -signal.SIGKILL
 MEMORY_DISK = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 End = str | float | None
+Runs = dict[str, list[tuple[int, float]]]  # folder name → (exit status, seconds) of each run in it
+RunAll = Callable[[Sequence[tuple[Path, list[End]]]], Runs]
 
 # What must have happened before a point is passed, or at which passing it is worth dying.
 FIRST: dict[str, list[End]] = {
@@ -39,25 +41,35 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-def run_all(jobs: Sequence[tuple[Path, list[End]]]) -> dict[str, list[tuple[int, float]]]:
-    """Run the jobs in two processes; folder name → (exit status, seconds) of each of its runs."""
-    found: dict[str, list[tuple[int, float]]] = {}
+@pytest.fixture(scope="module")
+def make_folder() -> Callable[[Path], None]:
+    """Makes a run's folder. The live tests put into it where the catalog's PostgreSQL is."""
+    return Path.mkdir
+
+
+@pytest.fixture(scope="module")
+def run_all(make_folder: Callable[[Path], None]) -> RunAll:
+    """Runs jobs, (folder, how each run in it ends), in two processes."""
 
     def work(some: Sequence[tuple[Path, list[End]]]) -> str:
         lines = "".join(json.dumps([str(folder), ends]) + "\n" for folder, ends in some)
         command = [sys.executable, "-m", "tests.kills"]
-        return subprocess.run(command, input=lines, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout
+        return subprocess.run(command, input=lines, stdout=subprocess.PIPE, text=True, check=True, timeout=300).stdout
 
-    for made, _ in jobs:
-        made.mkdir()
-    with ThreadPoolExecutor(2) as pool:
-        for output in pool.map(work, (jobs[::2], jobs[1::2])):
-            found.update((Path(at).name, runs) for at, runs in map(json.loads, output.splitlines()))
-    return found
+    def run(jobs: Sequence[tuple[Path, list[End]]]) -> Runs:
+        found: Runs = {}
+        for made, _ in jobs:
+            make_folder(made)
+        with ThreadPoolExecutor(2) as pool:
+            for output in pool.map(work, (jobs[::2], jobs[1::2])):
+                found.update((Path(at).name, runs) for at, runs in map(json.loads, output.splitlines()))
+        return found
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def undisturbed(folder: Path) -> tuple[Path, float]:
+def undisturbed(folder: Path, run_all: RunAll) -> tuple[Path, float]:
     """(folder, seconds) of a run that nothing interrupts."""
     ((status, seconds),) = run_all([(folder / "undisturbed", [None])])["undisturbed"]
     assert status == 0
@@ -95,7 +107,7 @@ def test_the_undisturbed_run_ends_as_scripted(undisturbed: tuple[Path, float]) -
     assert check_seen(at, "undisturbed") > 20
 
 
-def test_killed_at_every_named_place(folder: Path, undisturbed: tuple[Path, float]) -> None:
+def test_killed_at_every_named_place(folder: Path, undisturbed: tuple[Path, float], run_all: RunAll) -> None:
     jobs: list[tuple[Path, list[End]]] = []
     for point in POINTS:
         end = f"{point}:{AT.get(point, 1)}"
@@ -108,7 +120,7 @@ def test_killed_at_every_named_place(folder: Path, undisturbed: tuple[Path, floa
         check_seen(made, made.name)
 
 
-def test_killed_at_random_instants(folder: Path, undisturbed: tuple[Path, float]) -> None:
+def test_killed_at_random_instants(folder: Path, undisturbed: tuple[Path, float], run_all: RunAll) -> None:
     at, seconds = undisturbed
     jobs: list[tuple[Path, list[End]]] = [
         (folder / f"random-{n}", [random.uniform(0.02, seconds), None]) for n in range(10)
@@ -121,7 +133,7 @@ def test_killed_at_random_instants(folder: Path, undisturbed: tuple[Path, float]
         check_seen(made, ends)
 
 
-def test_what_was_interrupted_leaves_no_trace_in_another_commit(folder: Path) -> None:
+def test_what_was_interrupted_leaves_no_trace_in_another_commit(folder: Path, run_all: RunAll) -> None:
     """Killed in one commit at various places, the next one being another: as if the first had never begun."""
     points = ["commit.begun:3", "commit.put:3", "commit.put:4", "commit.deleted:3", "commit.flushed:3"]
     jobs: list[tuple[Path, list[End]]] = [(folder / f"detour-{point}", [point, "detour"]) for point in points]

@@ -16,6 +16,7 @@ from indexers.memory import MemoryIndex
 from server import tables
 from server.base import DocumentPatch
 from server.repair import repair
+from server.sqlite import Sqlite
 from tests.commit_bench import Bench
 from tests.corpus import prepare
 
@@ -106,7 +107,7 @@ async def check(bench: Bench, model: Model) -> None:
 def test_any_sequence_of_changes_shows_what_a_dict_would(operations: list[tuple[str, object]]) -> None:
     async def run() -> None:
         folder = Path(tempfile.mkdtemp(dir=MEMORY_DISK))
-        bench = await Bench.open(folder, MemoryIndex())
+        bench = await Bench.open(Sqlite(folder / "catalog.sqlite", readers=1), MemoryIndex())
         model = Model()
         try:
             for kind, argument in operations:

@@ -1,0 +1,1 @@
+"""Migrations of the catalog, by Alembic. server/schema.py runs them; a fresh catalog needs none of them."""

@@ -1,0 +1,20 @@
+"""The servers that live tests share: each is started when the first test asks for it, and stopped at the end."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live.opensearch import OpenSearch, opensearch
+from tests.live.postgres import PostgresServer, postgres
+
+
+@pytest.fixture(scope="session")
+def search_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearch]:
+    with opensearch(tmp_path_factory.mktemp("opensearch")) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with postgres(fsync="off") as server:  # tests that end it start one of their own
+        yield server
