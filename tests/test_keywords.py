@@ -1,4 +1,4 @@
-"""A filter compiled to keywords and integers means what `matches` says: checked on points one by one, without an engine."""
+"""A filter compiled to keywords and integers means what `matches` says, checked on points one by one, by no engine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

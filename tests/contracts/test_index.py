@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from qdrant_client import AsyncQdrantClient
 
 from indexers.base import (
     CollectionSpec,
@@ -30,37 +31,53 @@ from indexers.base import (
 from indexers.edge import EdgeIndex
 from indexers.filter import matches, parse_filter
 from indexers.memory import MemoryIndex
+from indexers.qdrant import QdrantIndex
+from tests.contracts.beside import DenseBesideMemory
 from tests.filters import metadata, raw_filters
+
+# The client's local mode has no payload indexes, no quantisation and no graph; a server has.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact"),
+]
 
 NAMESPACE = Namespace(CollectionSpec("docs", 8), "default")
 GROUPS = ("eng", "ops", "*", "+eng")
 
 
-INDEX_FROM = {"edge": 500, "edge with payload indexes": 1}
+KINDS = ("edge", "edge with payload indexes", "qdrant")
 
 
 def make_index(kind: str, root: Path) -> Index:
-    return MemoryIndex() if kind == "memory" else EdgeIndex.open(root, index_from=INDEX_FROM[kind])
+    match kind:
+        case "edge":
+            return EdgeIndex.open(root, index_from=500)
+        case "edge with payload indexes":
+            return EdgeIndex.open(root, index_from=1)
+        case "qdrant":
+            return DenseBesideMemory(QdrantIndex.on(AsyncQdrantClient(":memory:")))
+        case _:
+            return MemoryIndex()
 
 
-@pytest.fixture(scope="module", params=INDEX_FROM)
-def shared_edge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    """One shard for all tests, emptied before each: making one takes a quarter of a second."""
-    made = make_index(request.param, tmp_path_factory.mktemp("edge"))
+@pytest.fixture(scope="module", params=KINDS)
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    """One index for all tests, emptied before each: making a shard takes a quarter of a second."""
+    made = make_index(request.param, tmp_path_factory.mktemp("index"))
     yield made
     asyncio.run(made.close())
 
 
-@pytest.fixture(scope="module", params=["memory", *INDEX_FROM])
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+@pytest.fixture(scope="module", params=["memory", *KINDS])
+def shared_or_memory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     made = make_index(request.param, tmp_path_factory.mktemp("index"))
     yield made
     asyncio.run(made.close())
 
 
 @pytest.fixture
-async def index(shared: Index) -> Index:
-    made = MemoryIndex() if isinstance(shared, MemoryIndex) else shared
+async def index(shared_or_memory: Index) -> Index:
+    made = MemoryIndex() if isinstance(shared_or_memory, MemoryIndex) else shared_or_memory
     await made.create(NAMESPACE)
     await made.undo(NAMESPACE, 0)
     return made
@@ -354,13 +371,15 @@ async def test_an_unknown_namespace_or_language_is_named(index: Index) -> None:
     assert await index.list("star") == []
 
 
-@pytest.mark.parametrize("kind", ["memory", "edge"])
+@pytest.mark.parametrize("kind", ["memory", *KINDS])
 async def test_a_closed_index_says_so(kind: str, tmp_path: Path) -> None:
     index = make_index(kind, tmp_path)
     await index.create(NAMESPACE)
     await index.close()
     with pytest.raises(IndexUnavailableError, match="closed"):
         await index.search_text(NAMESPACE, "pump", View(1), 1)
+    with pytest.raises(IndexUnavailableError, match="closed"):
+        await index.search_dense(NAMESPACE, vector(1), View(1), 1)
     with pytest.raises(IndexUnavailableError, match="closed"):
         await index.list("docs")
 
@@ -389,7 +408,7 @@ def assert_same_ranking(expected: list[Hit], found: list[Hit]) -> None:
             assert hit.score == pytest.approx(expected[-1].score, rel=2e-5, abs=2e-5)
 
 
-@pytest.mark.parametrize("kind", INDEX_FROM)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("metric", ["cosine", "dotproduct", "euclidean"])
 async def test_all_rank_alike(tmp_path: Path, metric: Metric, kind: str) -> None:
     space = Namespace(CollectionSpec("docs", 32, metric, "none"), "default")
@@ -409,11 +428,11 @@ async def test_all_rank_alike(tmp_path: Path, metric: Metric, kind: str) -> None
             await one.delete(space, [p.id for p in points[50:70]], 3)
         for view in (View(1), View(2), View(3)):
             query = rng.standard_normal(32).astype(np.float32)
-            memory, edge = [await one.search_dense(space, query, view, 50, exact=True) for one in pair]
-            assert_same_ranking(memory, edge)
+            memory, other = [await one.search_dense(space, query, view, 50, exact=True) for one in pair]
+            assert_same_ranking(memory, other)
             assert_same_ranking(memory, await pair[1].search_dense(space, query, view, 50))
-            memory, edge = [await one.search_text(space, "w1 w2 w2 w3 nothing", view, 50) for one in pair]
-            assert_same_ranking(memory, edge)
+            memory, other = [await one.search_text(space, "w1 w2 w2 w3 nothing", view, 50) for one in pair]
+            assert_same_ranking(memory, other)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
@@ -423,7 +442,7 @@ async def test_all_rank_alike(tmp_path: Path, metric: Metric, kind: str) -> None
     st.none() | st.frozensets(st.sampled_from(GROUPS), max_size=2),
 )
 def test_filters_mean_the_same_everywhere(
-    shared_edge: Index,
+    shared: Index,
     stored: list[tuple[Metadata, set[str]]],
     filters: list[dict[str, object]],
     groups: frozenset[str] | None,
@@ -432,10 +451,10 @@ def test_filters_mean_the_same_everywhere(
 
     async def check() -> None:
         memory = MemoryIndex()
-        for one in (memory, shared_edge):
+        for one in (memory, shared):
             await one.create(NAMESPACE)
             await one.undo(NAMESPACE, 0)
-        for one in (memory, shared_edge):
+        for one in (memory, shared):
             await one.put(NAMESPACE, points, 1)
         for raw in filters:
             parsed = parse_filter(raw)
@@ -444,7 +463,7 @@ def test_filters_mean_the_same_everywhere(
                 for p in points
                 if matches(parsed, p.metadata) and (groups is None or not p.groups or groups & set(p.groups))
             }
-            for one in (memory, shared_edge):
+            for one in (memory, shared):
                 assert await visible(one, View(1, groups, parsed)) == expected
                 text = await one.search_text(NAMESPACE, "pump", View(1, groups, parsed), 100)
                 assert set(ids(text)) == expected
