@@ -10,8 +10,8 @@ from typing import TypeVar
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 from pydantic import ValidationError
-from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from indexers.base import IndexerError, IndexUnavailableError, NamespaceNotFoundError
 from indexers.retry import Retries, wait_of_status
@@ -28,6 +28,7 @@ _HTTP_OF = {  # of those that say something to us; the others stand for a failur
     StatusCode.UNIMPLEMENTED: 400,
     StatusCode.RESOURCE_EXHAUSTED: 429,
     StatusCode.DEADLINE_EXCEEDED: 408,
+    StatusCode.UNAVAILABLE: 503,
 }
 
 
@@ -77,7 +78,7 @@ def map_errors() -> Iterator[None]:
         yield
     except IndexerError:
         raise
-    except (AioRpcError, ApiException, QdrantException, ValueError, RuntimeError, OSError) as exc:
+    except Exception as exc:
         raise _translated(exc) from exc
 
 
@@ -87,20 +88,20 @@ def _translated(exc: Exception) -> IndexerError:
         return CollectionMissingError(f"Qdrant finds nothing ({said}); create the namespace first")
     if status in (401, 403):
         return IndexUnavailableError(f"Qdrant refuses the key ({said}); check qdrant_api_key_file")
-    if status == 0:
+    if status == 503:
         return IndexUnavailableError(f"Qdrant cannot be reached ({said}); check qdrant_url, and that the server runs")
     return IndexUnavailableError(f"Qdrant failed ({said}); retry, and look into the server's log")
 
 
 def _status(exc: Exception) -> int:
-    """The failure as an HTTP status; 0 if there was no answer, 503 if it says no more than that it failed."""
+    """The failure as an HTTP status: 503 where there was no answer, 500 for what has no better one."""
     match exc:
         case UnexpectedResponse():
-            return exc.status_code or 503
+            return exc.status_code or 500
         case ResponseHandlingException():
-            return 0
+            return 503
         case AioRpcError():
-            return _HTTP_OF.get(exc.code(), 503)
+            return _HTTP_OF.get(exc.code(), 500)
     return 500
 
 
