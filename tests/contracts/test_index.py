@@ -29,6 +29,7 @@ from indexers.base import (
     View,
 )
 from indexers.edge import EdgeIndex
+from indexers.faiss import FaissIndex
 from indexers.filter import matches, parse_filter
 from indexers.memory import MemoryIndex
 from indexers.qdrant import QdrantIndex
@@ -45,7 +46,7 @@ NAMESPACE = Namespace(CollectionSpec("docs", 8), "default")
 GROUPS = ("eng", "ops", "*", "+eng")
 
 
-KINDS = ("edge", "edge with payload indexes", "qdrant")
+KINDS = ("edge", "edge with payload indexes", "qdrant", "faiss")
 
 
 def make_index(kind: str, root: Path) -> Index:
@@ -56,6 +57,8 @@ def make_index(kind: str, root: Path) -> Index:
             return EdgeIndex.open(root, index_from=1)
         case "qdrant":
             return DenseBesideMemory(QdrantIndex.on(AsyncQdrantClient(":memory:")))
+        case "faiss":
+            return DenseBesideMemory(FaissIndex.open(root))
         case _:
             return MemoryIndex()
 
