@@ -3,11 +3,13 @@ measured against it. A namespace is a folder with one SQLite file, read into mem
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from indexers.base import Float32, Hit, Metadata, Namespace, Point, StoredPoint, View
 from indexers.bounded import slices
+from indexers.faiss_partition import Partition
 from indexers.faiss_partitions import OpenPartitions
 from indexers.faiss_vectors import has_gpu
 from indexers.point import check_groups, checked_metadata, checked_points
@@ -25,11 +27,13 @@ class FaissIndex:
         self._run = partitions.run
 
     @classmethod
-    def open(cls, root: Path, *, device: Device = "auto", most_open: int = 64) -> "FaissIndex":
-        """Open the index under a folder, which is made if need be. `most_open` namespaces are kept in memory. "auto" is
-        the GPU if faiss finds one."""
+    def open(
+        cls, root: Path, *, device: Device = "auto", most_open: int = 64, rebuild_from: int = 10_000
+    ) -> "FaissIndex":
+        """Open the index under a folder, which is made if need be. `most_open` namespaces are kept in memory, with
+        removed points until there are `rebuild_from` and more than others. "auto" is the GPU if faiss finds one."""
         on_gpu = device == "gpu" or (device == "auto" and has_gpu())
-        return cls(OpenPartitions(root, most_open, on_gpu=on_gpu))
+        return cls(OpenPartitions(root, most_open, partial(Partition, rebuild_from=rebuild_from, on_gpu=on_gpu)))
 
     # --- searches
 

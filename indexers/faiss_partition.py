@@ -2,7 +2,7 @@
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,26 +10,24 @@ from threading import Lock
 
 import numpy as np
 
-from indexers.base import CollectionSpec, Float32, Hit, IndexUnavailableError, Metadata, Point, StoredPoint, View
+from indexers.base import Float32, Hit, IndexUnavailableError, Metadata, Point, StoredPoint, View
 from indexers.faiss_postings import Postings
 from indexers.faiss_rows import Row, Rows, map_errors
-from indexers.faiss_vectors import Mask, Vectors, make_vectors
+from indexers.faiss_vectors import Mask, make_vectors
 from indexers.point import checked_vector
 from indexers.readers_writer import ReadersWriterLock
 
-_REBUILD_FROM = 10_000  # removed points; their vectors are kept in memory until so many, and more than are left
-
-MakeVectors = Callable[[CollectionSpec], Vectors]
-
 
 class Partition:
-    """An open namespace. What is in memory follows from the file: after a failed write it is read anew."""
+    """An open namespace. What is in memory follows from the file: it is read anew after a write that failed, and when
+    `rebuild_from` points, and more than are left, have been removed."""
 
-    def __init__(self, folder: Path, *, on_gpu: bool) -> None:
+    def __init__(self, folder: Path, *, rebuild_from: int, on_gpu: bool) -> None:
         self._rows = Rows(folder)
         self.spec = self._rows.namespace.collection
         self.name = self._rows.namespace.name
         self._on_gpu = on_gpu
+        self._rebuild_from = rebuild_from
         self._lock = ReadersWriterLock()
         self._file = Lock()  # readers take turns at the file
         self._is_closed = False
@@ -181,7 +179,7 @@ class Partition:
         places = np.flatnonzero(mask).tolist()
         self._rows.remove([self._numbers[place] for place in places])
         self._forget(mask)
-        if self._removed >= max(_REBUILD_FROM, len(self._postings) - self._removed):
+        if self._removed >= max(self._rebuild_from, len(self._postings) - self._removed):
             self._load()
         return len(places)
 

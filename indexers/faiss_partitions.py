@@ -33,10 +33,10 @@ class _Entry:
 class OpenPartitions:
     """The namespaces under a folder."""
 
-    def __init__(self, root: Path, most_open: int, *, on_gpu: bool) -> None:
+    def __init__(self, root: Path, most_open: int, open_one: Callable[[Path], Partition]) -> None:
         self._root = root
         self._most_open = most_open
-        self._on_gpu = on_gpu
+        self._open_one = open_one
         self._entries: dict[Path, _Entry] = {}
         self._clock = count()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="faiss")
@@ -111,7 +111,7 @@ class OpenPartitions:
     def _open(self, path: Path, namespace: Namespace) -> Partition:
         with map_errors(namespace):
             try:
-                return Partition(path, on_gpu=self._on_gpu)
+                return self._open_one(path)
             except FileNotFoundError:
                 raise _missing(namespace) from None
 
