@@ -1,6 +1,6 @@
 """A leg beside an index in memory that does what the leg does not, so that one suite runs on legs and whole indexes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from indexers.base import DenseIndex, Float32, Hit, Metadata, Namespace, Point, StoredPoint, View
 from indexers.memory import MemoryIndex
@@ -9,9 +9,11 @@ from indexers.memory import MemoryIndex
 class DenseBesideMemory:
     """An Index: text is searched in memory, everything else is the dense leg's."""
 
-    def __init__(self, dense: DenseIndex) -> None:
+    def __init__(self, dense: DenseIndex, stop: Callable[[], None] | None = None) -> None:
+        """`stop` ends what the leg runs on, after the leg is closed."""
         self.dense = dense
         self._text = MemoryIndex()
+        self._stop = stop
 
     async def search_dense(
         self, namespace: Namespace, vector: Float32, view: View, top_k: int, *, exact: bool = False
@@ -75,3 +77,5 @@ class DenseBesideMemory:
     async def close(self) -> None:
         await self.dense.close()
         await self._text.close()
+        if self._stop:
+            self._stop()
