@@ -1,20 +1,22 @@
 """The composition root: the one file that names concrete backends, and the desk that holds what it built."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 
-from indexers.base import Index
+from indexers.base import DenseIndex, Index
 from indexers.chunk import Chunker, ChunkSettings
 from models.base import Embedder, Generator, UnsupportedModelError
 from models.store import ModelStore
+from server.base import InvalidRequestError
 from server.catalog import Catalog
 from server.commit import Writer
 from server.lock import DataFolderLock
 from server.pipeline import Models, Pipeline
 from server.rerank import Depth, Reranking
-from server.settings import Settings
+from server.settings import Settings, read_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,70 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
 async def _open_index(settings: Settings) -> Index:
     from indexers.edge import EdgeIndex
 
-    return EdgeIndex.open(settings.data_dir / "index", max_open_shards=settings.max_open_shards)
+    edge = EdgeIndex.open(settings.data_dir / "index", max_open_shards=settings.max_open_shards)
+    if settings.dense_index == "edge":
+        return edge
+    from indexers.legs import PairedIndex
+
+    try:
+        return PairedIndex(_open_dense(settings), edge)
+    except BaseException:
+        await edge.close()
+        raise
+
+
+def _open_dense(settings: Settings) -> DenseIndex:
+    """The dense leg that the settings name, where it is not the embedded index. Nothing is sent yet."""
+    match settings.dense_index:
+        case "qdrant":
+            return _open_qdrant(settings)
+        case "pinecone":
+            from indexers.pinecone import PineconeIndex
+
+            key = read_secret(settings.pinecone_api_key_file) or ""
+            return PineconeIndex.at(settings.pinecone_url, key, timeout_s=settings.pinecone_timeout_s)
+    with _extra("dense_index='faiss'"):
+        from indexers.faiss import FaissIndex
+    return FaissIndex.open(
+        settings.data_dir / "faiss", device=settings.faiss_device, most_open=settings.max_open_shards
+    )
+
+
+def _open_qdrant(settings: Settings) -> DenseIndex:
+    with _extra("dense_index='qdrant'"):
+        from indexers.qdrant import QdrantIndex
+        from indexers.qdrant_collection import QdrantOptions
+        from indexers.qdrant_server import QdrantServer
+    server = QdrantServer(
+        settings.qdrant_url,
+        grpc_port=settings.qdrant_grpc_port,
+        api_key=read_secret(settings.qdrant_api_key_file),
+        ca_file=settings.qdrant_ca_file,
+        timeout_s=settings.qdrant_timeout_s,
+    )
+    options = QdrantOptions(
+        shards=settings.qdrant_shards,
+        replicas=settings.qdrant_replicas,
+        write_consistency=settings.qdrant_write_consistency,
+        sharding=settings.qdrant_sharding,
+        quantization=settings.qdrant_quantization,
+        oversampling=settings.qdrant_oversampling,
+        on_disk=settings.qdrant_on_disk,
+        graph_links=settings.qdrant_graph_links,
+        search_width=settings.qdrant_search_width,
+        at_once=settings.qdrant_batches,
+        prefix=settings.qdrant_prefix,
+    )
+    return QdrantIndex.on(server.client(), options)
+
+
+@contextmanager
+def _extra(what: str) -> Iterator[None]:
+    """Name the packages that a setting needs and that the embedded profile does without."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        raise InvalidRequestError(f"{what} needs {exc.name!r}: install refdesk with the extra 'gpu'") from exc
 
 
 async def _load_models(settings: Settings, store: ModelStore, opened: AsyncExitStack) -> Models:

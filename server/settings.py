@@ -10,6 +10,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from server.base import InvalidRequestError
+
 NOT_SETTINGS = frozenset({"REFDESK_FAULT"})  # read by server/faults.py, for tests alone
 
 
@@ -59,6 +61,53 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(default=100 * 2**20, ge=1, description="Largest file accepted, in bytes.")
 
+    # the dense leg elsewhere: nothing is called that is not named here
+    dense_index: Literal["edge", "qdrant", "faiss", "pinecone"] = Field(
+        default="edge",
+        description="Where vectors are kept: in this process (`edge`; `faiss`: exact, on a GPU if there is one), on a "
+        "Qdrant cluster, on a Pinecone index.",
+    )
+    faiss_device: Literal["auto", "cpu", "gpu"] = Field(
+        default="auto", description="Where the `faiss` leg searches; `auto`: on a GPU if faiss finds one."
+    )
+    qdrant_url: str = Field(default="", description="Qdrant's REST address, such as `http://qdrant:6333`.")
+    qdrant_grpc_port: int = Field(
+        default=6334, ge=0, le=65_535, description="The gRPC port beside it, which is used for requests; 0: REST is."
+    )
+    qdrant_api_key_file: Path | None = Field(default=None, description="File that holds Qdrant's key.")
+    qdrant_ca_file: Path | None = Field(
+        default=None, description="Certificates (PEM) trusted for Qdrant instead of the system's."
+    )
+    qdrant_timeout_s: float = Field(default=30.0, gt=0, description="Deadline of one request to Qdrant, in seconds.")
+    qdrant_prefix: str = Field(
+        default="refdesk-", pattern=r"^[a-z0-9-]*$", description="Begins the names of collections in Qdrant."
+    )
+    qdrant_shards: int = Field(default=1, ge=1, description="Shards of a new collection; a namespace's, if custom.")
+    qdrant_replicas: int = Field(default=1, ge=1, description="Copies of each shard of a new collection.")
+    qdrant_write_consistency: int = Field(
+        default=1, ge=1, description="Copies that must have applied a write for it to succeed, in a new collection."
+    )
+    qdrant_sharding: Literal["auto", "custom"] = Field(
+        default="auto", description="`custom`: shards of its own for each namespace of a new collection."
+    )
+    qdrant_quantization: Literal["none", "scalar", "binary", "turbo"] = Field(
+        default="scalar", description="Quantisation of a new collection's vectors; hits are rescored by the full ones."
+    )
+    qdrant_oversampling: float = Field(
+        default=2.0, ge=1, description="Candidates that quantised vectors choose, for each hit wanted."
+    )
+    qdrant_on_disk: bool = Field(default=False, description="Keep a new collection's full vectors on disk only.")
+    qdrant_graph_links: int = Field(
+        default=16, ge=4, description="Links of a vector in a new collection's HNSW graphs."
+    )
+    qdrant_search_width: int = Field(default=128, ge=1, description="Width of a search in the HNSW graph (ef).")
+    qdrant_batches: int = Field(default=4, ge=1, description="Batches of 256 points on the way to Qdrant at once.")
+    pinecone_url: str = Field(default="", description="The Pinecone index's host, such as `https://….pinecone.io`.")
+    pinecone_api_key_file: Path | None = Field(default=None, description="File that holds Pinecone's key.")
+    pinecone_timeout_s: float = Field(
+        default=30.0, gt=0, description="Deadline of one request to Pinecone, in seconds."
+    )
+
     # search
     leg_top_k: int = Field(default=200, ge=1, le=1000, description="Hits (chunks) asked of each leg.")
     rrf_k: int = Field(default=60, ge=1, description="The constant of reciprocal rank fusion.")
@@ -91,6 +140,22 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 
     @model_validator(mode="after")
+    def _check_dense_index(self) -> Self:
+        if self.dense_index == "qdrant" and not self.qdrant_url:
+            raise ValueError("dense_index='qdrant' needs qdrant_url: say where Qdrant is.")
+        if self.dense_index == "pinecone" and not (self.pinecone_url and self.pinecone_api_key_file):
+            raise ValueError("dense_index='pinecone' needs pinecone_url and pinecone_api_key_file.")
+        for name in ("qdrant", "pinecone"):
+            if self.dense_index != name and getattr(self, f"{name}_url"):
+                raise ValueError(f"{name}_url with dense_index={self.dense_index!r}: name it there, or leave both out.")
+        if self.qdrant_write_consistency > self.qdrant_replicas:
+            raise ValueError(
+                f"qdrant_write_consistency={self.qdrant_write_consistency} exceeds qdrant_replicas="
+                f"{self.qdrant_replicas}: no write could succeed."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check(self) -> Self:
         known = {f"REFDESK_{name.upper()}" for name in type(self).model_fields} | NOT_SETTINGS
         unknown = sorted(name for name in os.environ if name.startswith("REFDESK_") and name not in known)
@@ -104,6 +169,19 @@ class Settings(BaseSettings):
         if self.top_k > self.fused_top_k:
             raise ValueError(f"top_k={self.top_k} exceeds fused_top_k={self.fused_top_k}: raise the latter.")
         return self
+
+
+def read_secret(file: Path | None) -> str | None:
+    """What a key file holds, white space around it left out. Raises InvalidRequestError for one without a key."""
+    if file is None:
+        return None
+    try:
+        secret = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidRequestError(f"the key file {str(file)!r} cannot be read: {exc}") from exc
+    if not secret:
+        raise InvalidRequestError(f"the key file {str(file)!r} is empty: it must hold the key")
+    return secret
 
 
 def as_markdown() -> str:
