@@ -40,11 +40,13 @@ class Backend:
             await index.close()
             return
         index = self._kept.pop() if self._kept else self.open()
-        yield index
-        if self.keeps:
-            self._kept.append(index)
-        else:
-            await index.close()
+        try:
+            yield index
+        finally:
+            if self.keeps:
+                self._kept.append(index)
+            else:
+                await index.close()
 
     async def close(self) -> None:
         while self._kept:
