@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 
-from indexers.base import DenseIndex, Index
+from indexers.base import DenseIndex, Index, TextIndex
 from indexers.chunk import Chunker, ChunkSettings
 from models.base import Embedder, Generator, UnsupportedModelError
 from models.store import ModelStore
@@ -62,18 +62,25 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
 
 
 async def _open_index(settings: Settings) -> Index:
-    from indexers.edge import EdgeIndex
+    """The embedded index of both legs, or a pair of engines, of which one may be it."""
+    names = (settings.dense_index, settings.text_index)
+    edge: Index | None = None
+    if "edge" in names:
+        from indexers.edge import EdgeIndex
 
-    edge = EdgeIndex.open(settings.data_dir / "index", max_open_shards=settings.max_open_shards)
-    if settings.dense_index == "edge":
-        return edge
+        edge = EdgeIndex.open(settings.data_dir / "index", max_open_shards=settings.max_open_shards)
+        if names == ("edge", "edge"):
+            return edge
     from indexers.legs import PairedIndex
 
     try:
-        return PairedIndex(_open_dense(settings), edge)
+        dense = edge if edge and settings.dense_index == "edge" else _open_dense(settings)
+        text = edge if edge and settings.text_index == "edge" else _open_opensearch(settings)
     except BaseException:
-        await edge.close()
+        if edge is not None:
+            await edge.close()
         raise
+    return PairedIndex(dense, text)
 
 
 def _open_dense(settings: Settings) -> DenseIndex:
@@ -119,6 +126,28 @@ def _open_qdrant(settings: Settings) -> DenseIndex:
         prefix=settings.qdrant_prefix,
     )
     return QdrantIndex.on(server.client(), options)
+
+
+def _open_opensearch(settings: Settings) -> TextIndex:
+    with _extra("text_index='opensearch'"):
+        from indexers.opensearch import OpenSearchIndex
+        from indexers.opensearch_client import Access
+        from indexers.opensearch_places import Layout
+
+    access = Access(
+        settings.opensearch_urls,
+        user=settings.opensearch_user,
+        password=read_secret(settings.opensearch_password_file) or "",
+        ca_file=settings.opensearch_ca_file,
+        timeout_s=settings.opensearch_timeout_s,
+    )
+    layout = Layout(
+        settings.opensearch_prefix,
+        max_own=settings.opensearch_own_indices,
+        shards=settings.opensearch_shards,
+        replicas=settings.opensearch_replicas,
+    )
+    return OpenSearchIndex.connect(access, layout, settings.opensearch_analysis)
 
 
 @contextmanager
