@@ -182,14 +182,22 @@ class View:
     filter: "Filter | None" = None
 
 
-class Searches(Protocol):
-    """The two legs. Scores: cosine and dotproduct as they are, euclidean as the negated distance; BM25 as it is."""
+class SearchesDense(Protocol):
+    """The dense leg. Scores: cosine and dotproduct as they are, euclidean as the negated distance."""
 
     async def search_dense(
         self, namespace: Namespace, vector: Float32, view: View, top_k: int, *, exact: bool = False
     ) -> list[Hit]: ...
 
+
+class SearchesText(Protocol):
+    """The text leg. Scores: BM25 as it is."""
+
     async def search_text(self, namespace: Namespace, query: str, view: View, top_k: int) -> list[Hit]: ...
+
+
+class Searches(SearchesDense, SearchesText, Protocol):
+    """The two legs."""
 
 
 class Stores(Protocol):
@@ -253,6 +261,14 @@ class Manages(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class DenseIndex(SearchesDense, Stores, Manages, Protocol):
+    """The dense half of an index of two legs."""
+
+
+class TextIndex(SearchesText, Stores, Manages, Protocol):
+    """The text half of an index of two legs."""
 
 
 class Index(Searches, Stores, Manages, Protocol):

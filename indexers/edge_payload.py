@@ -1,18 +1,19 @@
 """A point as Qdrant's engine stores it, and back: its id, its two vectors, and a payload of seven short fields.
 
-Metadata lies twice: as tokens and numbers for the filters (edge_filter), and whole, as one JSON string, to be given
+Metadata lies twice: as keywords and numbers for the filters (edge_filter), and whole, as one JSON string, to be given
 back exactly. No field name of a user's ever becomes one of the engine's.
 """
 
-import json
 from uuid import UUID, uuid5
 
 import numpy as np
 import qdrant_edge as engine
 
-from indexers.base import CHUNK_ID, IndexUnavailableError, Point, StoredPoint
+from indexers.base import CHUNK_ID, Float32, IndexUnavailableError, Point, StoredPoint
 from indexers.bm25 import Terms
-from indexers.edge_filter import BORN, DIED, GROUPS, NUMBERS, TOKENS, Slots, group_tokens, numbers, tokens
+from indexers.edge_filter import BORN, DIED, GROUPS, NUMBERS, TOKENS, Slots, numbers
+from indexers.keywords import group_keywords, keywords
+from indexers.payload import pack, unpack
 
 ID, REST = "i", "m"
 DENSE, TEXT = "dense", "text"  # the two named vectors
@@ -50,21 +51,14 @@ def sparse(terms: Terms) -> engine.SparseVector:
 
 def encode(point: Point, terms: engine.SparseVector | None, born: int, slots: Slots) -> engine.Point:
     """A checked point (indexers.point) as the engine's. `slots` must know every numeric field of it."""
-    norm = float(np.linalg.norm(point.vector))
-    rest = {
-        "metadata": point.metadata,
-        "document": point.document_id,
-        "span": [point.start, point.end],
-        "norm": norm,  # under the cosine metric the engine keeps the direction only
-    }
     payload: dict[str, object] = {
         ID: point.id,
         BORN: born,
-        GROUPS: group_tokens(point.groups),
-        REST: json.dumps({**rest, "groups": point.groups}, ensure_ascii=False, separators=(",", ":")),
+        GROUPS: group_keywords(point.groups),
+        REST: pack(point),
     }
     if point.metadata:
-        payload[TOKENS] = tokens(point.metadata)
+        payload[TOKENS] = keywords(point.metadata)
         payload[NUMBERS] = numbers(point.metadata, slots)
     vectors: dict[str, list[float] | list[list[float]] | engine.SparseVector] = {DENSE: point.vector.tolist()}
     if terms is not None and terms.indices:
@@ -75,17 +69,7 @@ def encode(point: Point, terms: engine.SparseVector | None, born: int, slots: Sl
 def decode(record: engine.Record) -> StoredPoint:
     """A record with payload and vectors as what was stored; the text is not given back, only its terms are kept."""
     payload = record.payload or {}
-    rest = json.loads(payload[REST])
-    point = Point(
-        id=payload[ID],
-        vector=_dense(record, rest["norm"]),
-        metadata=rest["metadata"],
-        document_id=rest["document"],
-        start=rest["span"][0],
-        end=rest["span"][1],
-        groups=tuple(rest["groups"]),
-    )
-    return StoredPoint(point, payload[BORN], payload.get(DIED))
+    return StoredPoint(unpack(payload[ID], payload[REST], _dense(record)), payload[BORN], payload.get(DIED))
 
 
 def stored_terms(record: engine.Record) -> engine.SparseVector | None:
@@ -94,10 +78,7 @@ def stored_terms(record: engine.Record) -> engine.SparseVector | None:
     return terms if isinstance(terms, engine.SparseVector) else None
 
 
-def _dense(record: engine.Record, norm: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def _dense(record: engine.Record) -> Float32:
     if not isinstance(record.vector, dict):
         raise IndexUnavailableError(f"point {record.id!r} has lost its vector; run `refdesk repair`")
-    vector = np.array(record.vector[DENSE], np.float32)
-    stored = float(np.linalg.norm(vector))
-    is_scaled = stored > 0 and abs(norm - stored) > 1e-5 * stored
-    return np.asarray(vector * (norm / stored), np.float32) if is_scaled else vector
+    return np.array(record.vector[DENSE], np.float32)

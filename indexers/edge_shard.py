@@ -31,13 +31,13 @@ from indexers.edge_filter import (
     GROUPS,
     MAX_NUMERIC_FIELDS,
     NUMBERS,
-    PUBLIC,
     TOKENS,
     Extent,
     compile_view,
 )
 from indexers.edge_folder import Folder
 from indexers.edge_payload import DENSE, ID, TEXT, carried_id, decode, encode, sparse, stored_terms
+from indexers.keywords import PUBLIC
 from indexers.point import checked_vector
 
 MAX_SLICE = 64  # points of one update: 6 ms of a held interpreter

@@ -1,14 +1,16 @@
 """The composition root: the one file that names concrete backends, and the desk that holds what it built."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 
-from indexers.base import Index
+from indexers.base import DenseIndex, Index, TextIndex
 from indexers.chunk import Chunker, ChunkSettings
 from models.base import Embedder, Generator, UnsupportedModelError
 from models.store import ModelStore
+from server.base import InvalidRequestError
 from server.catalog import Catalog
 from server.commit import Writer
 from server.lock import DataFolderLock
@@ -69,9 +71,101 @@ async def _open_catalog(settings: Settings) -> Catalog:
 
 
 async def _open_index(settings: Settings) -> Index:
-    from indexers.edge import EdgeIndex
+    """The embedded index of both legs, or a pair of engines, of which one may be it."""
+    names = (settings.dense_index, settings.text_index)
+    edge: Index | None = None
+    if "edge" in names:
+        from indexers.edge import EdgeIndex
 
-    return EdgeIndex.open(settings.data_dir / "index", max_open_shards=settings.max_open_shards)
+        edge = EdgeIndex.open(settings.data_dir / "index", max_open_shards=settings.max_open_shards)
+        if names == ("edge", "edge"):
+            return edge
+    from indexers.legs import PairedIndex
+
+    try:
+        dense = edge if edge and settings.dense_index == "edge" else _open_dense(settings)
+        text = edge if edge and settings.text_index == "edge" else _open_opensearch(settings)
+    except BaseException:
+        if edge is not None:
+            await edge.close()
+        raise
+    return PairedIndex(dense, text)
+
+
+def _open_dense(settings: Settings) -> DenseIndex:
+    """The dense leg that the settings name, where it is not the embedded index. Nothing is sent yet."""
+    match settings.dense_index:
+        case "qdrant":
+            return _open_qdrant(settings)
+        case "pinecone":
+            from indexers.pinecone import PineconeIndex
+
+            key = read_secret(settings.pinecone_api_key_file) or ""
+            return PineconeIndex.at(settings.pinecone_url, key, timeout_s=settings.pinecone_timeout_s)
+    with _extra("dense_index='faiss'"):
+        from indexers.faiss import FaissIndex
+    return FaissIndex.open(
+        settings.data_dir / "faiss", device=settings.faiss_device, most_open=settings.max_open_shards
+    )
+
+
+def _open_qdrant(settings: Settings) -> DenseIndex:
+    with _extra("dense_index='qdrant'"):
+        from indexers.qdrant import QdrantIndex
+        from indexers.qdrant_collection import QdrantOptions
+        from indexers.qdrant_server import QdrantServer
+    server = QdrantServer(
+        settings.qdrant_url,
+        grpc_port=settings.qdrant_grpc_port,
+        api_key=read_secret(settings.qdrant_api_key_file),
+        ca_file=settings.qdrant_ca_file,
+        timeout_s=settings.qdrant_timeout_s,
+    )
+    options = QdrantOptions(
+        shards=settings.qdrant_shards,
+        replicas=settings.qdrant_replicas,
+        write_consistency=settings.qdrant_write_consistency,
+        sharding=settings.qdrant_sharding,
+        quantization=settings.qdrant_quantization,
+        oversampling=settings.qdrant_oversampling,
+        on_disk=settings.qdrant_on_disk,
+        graph_links=settings.qdrant_graph_links,
+        search_width=settings.qdrant_search_width,
+        at_once=settings.qdrant_batches,
+        prefix=settings.qdrant_prefix,
+    )
+    return QdrantIndex.on(server.client(), options)
+
+
+def _open_opensearch(settings: Settings) -> TextIndex:
+    with _extra("text_index='opensearch'"):
+        from indexers.opensearch import OpenSearchIndex
+        from indexers.opensearch_client import Access
+        from indexers.opensearch_places import Layout
+
+    access = Access(
+        settings.opensearch_urls,
+        user=settings.opensearch_user,
+        password=read_secret(settings.opensearch_password_file) or "",
+        ca_file=settings.opensearch_ca_file,
+        timeout_s=settings.opensearch_timeout_s,
+    )
+    layout = Layout(
+        settings.opensearch_prefix,
+        max_own=settings.opensearch_own_indices,
+        shards=settings.opensearch_shards,
+        replicas=settings.opensearch_replicas,
+    )
+    return OpenSearchIndex.connect(access, layout, settings.opensearch_analysis)
+
+
+@contextmanager
+def _extra(what: str) -> Iterator[None]:
+    """Name the packages that a setting needs and that the embedded profile does without."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        raise InvalidRequestError(f"{what} needs {exc.name!r}: install refdesk with the extra 'gpu'") from exc
 
 
 async def _load_models(settings: Settings, store: ModelStore, opened: AsyncExitStack) -> Models:

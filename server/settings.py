@@ -4,21 +4,27 @@
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from types import MappingProxyType
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.base import InvalidRequestError
 
+Urls = Annotated[tuple[str, ...], NoDecode]  # comma-separated in the environment, not JSON
+GPU: Mapping[str, object] = MappingProxyType(  # what that profile chooses where nothing else is said
+    {"dense_index": "qdrant", "text_index": "opensearch"}
+)
 NOT_SETTINGS = frozenset({"REFDESK_FAULT"})  # read by server/faults.py, for tests alone
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="REFDESK_", frozen=True, extra="forbid", validate_default=True)
 
-    profile: Literal["embedded"] = Field(default="embedded", description="Chooses all defaults. `gpu` comes later.")
+    profile: Literal["embedded", "gpu"] = Field(default="embedded", description="Chooses all defaults.")
     data_dir: Path = Field(default=Path("data"), description="Where everything is kept: catalog, shards, models, keys.")
 
     # models
@@ -71,6 +77,82 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(default=100 * 2**20, ge=1, description="Largest file accepted, in bytes.")
 
+    # the dense leg elsewhere: nothing is called that is not named here
+    dense_index: Literal["edge", "qdrant", "faiss", "pinecone"] = Field(
+        default="edge",
+        description="Where vectors are kept: in this process (`edge`; `faiss`: exact, on a GPU if there is one), on a "
+        "Qdrant cluster, on a Pinecone index.",
+    )
+    faiss_device: Literal["auto", "cpu", "gpu"] = Field(
+        default="auto", description="Where the `faiss` leg searches; `auto`: on a GPU if faiss finds one."
+    )
+    qdrant_url: str = Field(default="", description="Qdrant's REST address, such as `http://qdrant:6333`.")
+    qdrant_grpc_port: int = Field(
+        default=6334, ge=0, le=65_535, description="The gRPC port beside it, which is used for requests; 0: REST is."
+    )
+    qdrant_api_key_file: Path | None = Field(default=None, description="File that holds Qdrant's key.")
+    qdrant_ca_file: Path | None = Field(
+        default=None, description="Certificates (PEM) trusted for Qdrant instead of the system's."
+    )
+    qdrant_timeout_s: float = Field(default=30.0, gt=0, description="Deadline of one request to Qdrant, in seconds.")
+    qdrant_prefix: str = Field(
+        default="refdesk-", pattern=r"^[a-z0-9-]*$", description="Begins the names of collections in Qdrant."
+    )
+    qdrant_shards: int = Field(default=1, ge=1, description="Shards of a new collection; a namespace's, if custom.")
+    qdrant_replicas: int = Field(default=1, ge=1, description="Copies of each shard of a new collection.")
+    qdrant_write_consistency: int = Field(
+        default=1, ge=1, description="Copies that must have applied a write for it to succeed, in a new collection."
+    )
+    qdrant_sharding: Literal["auto", "custom"] = Field(
+        default="auto", description="`custom`: shards of its own for each namespace of a new collection."
+    )
+    qdrant_quantization: Literal["none", "scalar", "binary", "turbo"] = Field(
+        default="scalar", description="Quantisation of a new collection's vectors; hits are rescored by the full ones."
+    )
+    qdrant_oversampling: float = Field(
+        default=2.0, ge=1, description="Candidates that quantised vectors choose, for each hit wanted."
+    )
+    qdrant_on_disk: bool = Field(default=False, description="Keep a new collection's full vectors on disk only.")
+    qdrant_graph_links: int = Field(
+        default=16, ge=4, description="Links of a vector in a new collection's HNSW graphs."
+    )
+    qdrant_search_width: int = Field(default=128, ge=1, description="Width of a search in the HNSW graph (ef).")
+    qdrant_batches: int = Field(default=4, ge=1, description="Batches of 256 points on the way to Qdrant at once.")
+    pinecone_url: str = Field(default="", description="The Pinecone index's host, such as `https://….pinecone.io`.")
+    pinecone_api_key_file: Path | None = Field(default=None, description="File that holds Pinecone's key.")
+    pinecone_timeout_s: float = Field(
+        default=30.0, gt=0, description="Deadline of one request to Pinecone, in seconds."
+    )
+
+    # the text leg on OpenSearch
+    text_index: Literal["edge", "opensearch"] = Field(
+        default="edge", description="What answers BM25: the engine in this process, or an OpenSearch cluster."
+    )
+    opensearch_urls: Urls = Field(
+        default=(), description="Nodes of the cluster, comma-separated, such as `https://opensearch:9200`."
+    )
+    opensearch_user: str = Field(default="", description="Who we are to the cluster; empty: it asks for nobody.")
+    opensearch_password_file: Path | None = Field(default=None, description="File that holds that user's password.")
+    opensearch_ca_file: Path | None = Field(
+        default=None, description="Certificate authority of an https cluster; none: those of the system."
+    )
+    opensearch_timeout_s: float = Field(default=30.0, gt=0, description="Deadline of one request to the cluster.")
+    opensearch_prefix: str = Field(
+        default="refdesk",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,44}$",
+        description="What names of indices, aliases and the template begin with.",
+    )
+    opensearch_own_indices: int = Field(
+        default=100, ge=0, description="Namespaces that get an index of their own; further ones share indices."
+    )
+    opensearch_shards: int = Field(default=1, ge=1, le=1024, description="Primary shards of a new index.")
+    opensearch_replicas: int = Field(default=1, ge=0, description="Replicas of a new index's shards.")
+    opensearch_analysis: Literal["refdesk", "opensearch"] = Field(
+        default="refdesk",
+        description="Who cuts the texts of new namespaces into terms: refdesk, as in the embedded profile, or the "
+        "cluster's analyser of the language.",
+    )
+
     # search
     leg_top_k: int = Field(default=200, ge=1, le=1000, description="Hits (chunks) asked of each leg.")
     rrf_k: int = Field(default=60, ge=1, description="The constant of reciprocal rank fusion.")
@@ -108,6 +190,49 @@ class Settings(BaseSettings):
     keys_required: bool = Field(default=True, description="Refuse requests without a key.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _choose(cls, given: object) -> object:
+        """The profile's defaults, where nothing else is said."""
+        return {**GPU, **given} if isinstance(given, dict) and given.get("profile") == "gpu" else given
+
+    @field_validator("opensearch_urls", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_opensearch(self) -> Self:
+        for url in self.opensearch_urls:
+            if not url.startswith(("http://", "https://")) or "@" in url:
+                raise ValueError(
+                    f"opensearch_urls: {url.split('@')[-1]!r} is no http(s)://host:port; who we are is said "
+                    "in opensearch_user and opensearch_password_file."
+                )
+        if (self.text_index == "opensearch") != bool(self.opensearch_urls):
+            raise ValueError(
+                f"text_index={self.text_index!r} with opensearch_urls={self.opensearch_urls!r}: each needs the other."
+            )
+        if bool(self.opensearch_user) != bool(self.opensearch_password_file):
+            raise ValueError("opensearch_user and opensearch_password_file go together: name both or neither.")
+        return self
+
+    @model_validator(mode="after")
+    def _check_dense_index(self) -> Self:
+        if self.dense_index == "qdrant" and not self.qdrant_url:
+            raise ValueError("dense_index='qdrant' needs qdrant_url: say where Qdrant is.")
+        if self.dense_index == "pinecone" and not (self.pinecone_url and self.pinecone_api_key_file):
+            raise ValueError("dense_index='pinecone' needs pinecone_url and pinecone_api_key_file.")
+        for name in ("qdrant", "pinecone"):
+            if self.dense_index != name and getattr(self, f"{name}_url"):
+                raise ValueError(f"{name}_url with dense_index={self.dense_index!r}: name it there, or leave both out.")
+        if self.qdrant_write_consistency > self.qdrant_replicas:
+            raise ValueError(
+                f"qdrant_write_consistency={self.qdrant_write_consistency} exceeds qdrant_replicas="
+                f"{self.qdrant_replicas}: no write could succeed."
+            )
+        return self
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         known = {f"REFDESK_{name.upper()}" for name in type(self).model_fields} | NOT_SETTINGS
@@ -140,7 +265,7 @@ def read_secret(file: Path | None) -> str | None:
 def as_markdown() -> str:
     """docs/settings.md: every setting with its default. `python -m server.settings > docs/settings.md` writes it."""
     rows = [
-        f"| `REFDESK_{name.upper()}` | `{field.default}` | {field.description} |"
+        f"| `REFDESK_{name.upper()}` | {_shown(name, field.default)} | {field.description} |"
         for name, field in Settings.model_fields.items()
     ]
     return "\n".join(
@@ -156,6 +281,11 @@ def as_markdown() -> str:
             "",
         ]
     )
+
+
+def _shown(name: str, default: object) -> str:
+    shown = ",".join(default) if isinstance(default, tuple) else default
+    return f"`{shown}`" + (f"; gpu: `{GPU[name]}`" if name in GPU else "")
 
 
 if __name__ == "__main__":
