@@ -74,6 +74,10 @@ class CheckpointTokenizer:
         """Tokens of a text, special ones not counted."""
         return len(self.encode_ids([text])[0])
 
+    def words(self) -> list[str]:
+        """Every token as text, added ones included."""
+        return list(self._tokenizer.get_vocab())
+
     def special_tokens(self) -> SpecialTokens:
         """The template that tokenizer.json's post-processor holds, read off one text and one pair."""
         single, pair = self._tokenizer.encode("a"), self._tokenizer.encode("a", "b")
