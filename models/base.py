@@ -85,7 +85,7 @@ class EmbedderInfo:
     dimension: int
     max_tokens: int  # special tokens and prefix included
     special_tokens: int  # how many of max_tokens special tokens and the model's own passage prefix take
-    precision: str  # "bf16" or "f32": what this machine computes in
+    precision: str  # "bf16" or "f32": what this machine computes in; "remote" if a server does not say
     has_token_vectors: bool
 
 

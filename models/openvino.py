@@ -158,7 +158,7 @@ class OpenVinoCrossEncoder:
         self._special, self._config = self._tokenizer.special_tokens(), config
         self._lane, self._batch_tokens = lane, batch_tokens
         parts = (folder.manifest["model.safetensors"], self._tokenizer.fingerprint, sorted(asdict(config).items()))
-        self.info = RerankerInfo(folder.name, hashlib.sha256(repr(parts).encode()).hexdigest(), "text")
+        self.info = RerankerInfo(folder.name, hashlib.sha256(repr(parts).encode()).hexdigest(), "text", "logit")
 
     @classmethod
     def load(

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio.from_thread
 import orjson
@@ -20,11 +20,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from models.base import GenerationOptions, GeneratorInfo
 from models.fake_generator import _TOKEN
 from models.saying import Piece, say
 
+S = TypeVar("S", bound="AppServer")
 MODEL, ADAPTER, LENGTH = "parrot", "parrot-legal", 4096
 
 
@@ -115,10 +117,10 @@ def _line(event: dict[str, Any]) -> bytes:
 
 
 @dataclass
-class ModelServer:
-    """A running one; `stop` ends it as a crash would, `start` brings it back on the same port."""
+class AppServer:
+    """A running app; `stop` ends it as a crash would, `start` brings it back on the same port."""
 
-    conduct: Conduct
+    app: ASGIApp
     port: int = 0
     _server: uvicorn.Server | None = None
     _thread: threading.Thread | None = None
@@ -130,7 +132,7 @@ class ModelServer:
     def start(self) -> None:
         listener = socket.create_server(("127.0.0.1", self.port))
         self.port = listener.getsockname()[1]
-        config = uvicorn.Config(app(self.conduct), lifespan="off", log_config=None, timeout_graceful_shutdown=0)
+        config = uvicorn.Config(self.app, lifespan="off", log_config=None, timeout_graceful_shutdown=0)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=lambda: anyio.run(self._serve, listener))
         self._thread.start()
@@ -149,11 +151,23 @@ class ModelServer:
             self._server = None
 
 
+class ModelServer(AppServer):
+    def __init__(self, conduct: Conduct) -> None:
+        super().__init__(app(conduct))
+        self.conduct = conduct
+
+
 @contextmanager
-def model_server(**conduct: Any) -> Iterator[ModelServer]:
-    server = ModelServer(Conduct(**conduct))
+def running(server: S) -> Iterator[S]:
+    """The server, started, and stopped in the end."""
     server.start()
     try:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def model_server(**conduct: Any) -> Iterator[ModelServer]:
+    with running(ModelServer(Conduct(**conduct))) as server:
+        yield server

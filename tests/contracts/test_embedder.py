@@ -1,7 +1,7 @@
 """What every Embedder promises, on every implementation: the shipped model, a specimen with prefixes, the fake."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +11,37 @@ from hypothesis import strategies as st
 
 from eval.checkpoints import SPECIMENS, write_checkpoint
 from models.base import Embedder, InputTooLongError, ModelUnavailableError, Passage, PassageEmbedding
-from models.fake import FakeEmbedder
+from models.fake import FakeEmbedder, WordTokenizer
 from models.openvino import OpenVinoEmbedder
+from models.remote_embedder import LocalPart, RemoteEmbedder
 from models.store import ModelStore
+from tests.model_server import AppServer
+from tests.nodes import model_node, remote_of
 
 WORDS = ("pump", "serviced", "every", "year", "the", "of", "日本", "😀", "naïve", "cells", "2,000", "white-matter")
 texts = st.lists(st.sampled_from(WORDS), max_size=20).map(" ".join)
 
 
-@pytest.fixture(scope="module", params=["openvino", "prefixed", "fake"])
-def embedder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedder]:
+@pytest.fixture(scope="module", params=["openvino", "prefixed", "fake", "node"])
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedder | AppServer]:
+    if request.param == "node":
+        with model_node(tmp_path_factory.mktemp("node")) as server:
+            yield server
+        return
     embedder = _load(request.param, tmp_path_factory.mktemp("models"))
     yield embedder
     asyncio.run(embedder.close())
+
+
+@pytest.fixture
+async def embedder(loaded: Embedder | AppServer) -> AsyncIterator[Embedder]:
+    """What is loaded once; a node's client, which belongs to one event loop, anew for each test."""
+    if isinstance(loaded, AppServer):
+        remote = await RemoteEmbedder.connect(remote_of(loaded), "fake", LocalPart(WordTokenizer(), max_tokens=256))
+        yield remote
+        await remote.close()
+    else:
+        yield loaded
 
 
 def _load(which: str, scratch: Path) -> Embedder:
@@ -146,7 +164,7 @@ async def test_closed_embedder_refuses(which: str, tmp_path: Path) -> None:
 
 @given(text=st.text(max_size=60))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_offsets_are_code_points_of_the_text(embedder: Embedder, text: str) -> None:
+async def test_offsets_are_code_points_of_the_text(embedder: Embedder, text: str) -> None:
     (tokens,) = embedder.tokenizer.encode_batch([text])
     assert len(tokens) == embedder.tokenizer.count(text) == len(tokens.ids)
     assert tokens.offsets.shape == (len(tokens), 2)
@@ -156,7 +174,7 @@ def test_offsets_are_code_points_of_the_text(embedder: Embedder, text: str) -> N
     assert ((ends >= 0) & (ends <= len(text))).all()
 
 
-def test_tokens_are_found_where_they_stand(embedder: Embedder) -> None:
+async def test_tokens_are_found_where_they_stand(embedder: Embedder) -> None:
     text = "日本 😀 the pump"
     tokens = embedder.tokenizer.encode_batch([text])[0]
     words = [text[start:end] for start, end in tokens.offsets]
