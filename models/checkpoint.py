@@ -5,7 +5,8 @@ A folder enters, frozen values leave; whatever the graph of models/bert.py canno
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -130,6 +131,21 @@ def read_text_config(folder: Path) -> TextConfig:
         passage_prefix=prompts["passage"],
         lower_case=bool(transformer.get("do_lower_case", False)),
     )
+
+
+def embedder_fingerprint(weights: str, tokenizer: str, config: BertConfig, settings: EmbeddingConfig) -> str:
+    """Who makes the vectors, whatever runtime computes them: over the weights' sha256, tokenizer, shape and pooling."""
+    pooling = (settings.pooling, settings.query_prefix, settings.passage_prefix)
+    return _sha256(weights, tokenizer, sorted(asdict(config).items()), pooling)
+
+
+def cross_encoder_fingerprint(weights: str, tokenizer: str, config: BertConfig) -> str:
+    """Who makes the scores, whatever runtime computes them."""
+    return _sha256(weights, tokenizer, sorted(asdict(config).items()))
+
+
+def _sha256(*parts: object) -> str:
+    return sha256(repr(parts).encode()).hexdigest()
 
 
 def read_weights(folder: Path) -> dict[str, Float32]:

@@ -92,6 +92,33 @@ class CheckpointTokenizer:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A question and a passage as one sequence: ids (n,) and token type ids (n,), int32."""
+
+    ids: Int32
+    type_ids: Int32
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def encode_pairs(
+    tokenizer: CheckpointTokenizer, special: SpecialTokens, query: str, passages: Sequence[str], max_tokens: int
+) -> list[Pair]:
+    """Each passage behind the question: before, question, between, passage, after. A passage too long is cut."""
+    limit = max_tokens - special.pair
+    question, *cut = tokenizer.encode_ids([query, *passages])
+    question = question[:limit]
+    pairs = []
+    for passage in cut:
+        passage = passage[: limit - len(question)]
+        parts = (special.before, question, special.between, passage, special.after)
+        types = np.repeat(np.array(special.pair_type_ids, np.int32), [len(part) for part in parts])
+        pairs.append(Pair(np.concatenate([np.asarray(part, np.int32) for part in parts]), types))
+    return pairs
+
+
 def _content(sequence_ids: Sequence[int | None], which: int) -> tuple[int, int]:
     """Where a text's own tokens are among those of a template, [start, end)."""
     positions = [i for i, sequence in enumerate(sequence_ids) if sequence == which]

@@ -175,7 +175,7 @@ async def _load_reranker(settings: Settings, store: ModelStore, embedder: Embedd
     folder = store.resolve(settings.reranker, "cross-encoder")
     load: Callable[..., Reranker]
     if settings.runtime == "torch":
-        from models.torch import TorchCrossEncoder
+        from models.torch_cross_encoder import TorchCrossEncoder
 
         load = TorchCrossEncoder.load
     else:

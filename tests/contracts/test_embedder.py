@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from tests.model_server import AppServer
 from tests.nodes import model_node, remote_of
 
 WORDS = ("pump", "serviced", "every", "year", "the", "of", "日本", "😀", "naïve", "cells", "2,000", "white-matter")
+TORCH = ("torch", "torch-prefixed") if find_spec("torch") else ()  # in tests/live/torch.py's environment
 texts = st.lists(st.sampled_from(WORDS), max_size=20).map(" ".join)
 
 
-@pytest.fixture(scope="module", params=["openvino", "prefixed", "fake", "node"])
+@pytest.fixture(scope="module", params=["openvino", "prefixed", "fake", "node", *TORCH])
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedder | AppServer]:
     if request.param == "node":
         with model_node(tmp_path_factory.mktemp("node")) as server:
@@ -46,6 +48,12 @@ async def embedder(loaded: Embedder | AppServer) -> AsyncIterator[Embedder]:
 
 def _load(which: str, scratch: Path) -> Embedder:
     store = ModelStore(None)
+    if which.startswith("torch"):
+        from models.torch import TorchEmbedder
+
+        (specimen,) = (one for one in SPECIMENS if one.name == "cls-prompts")
+        named = "all-MiniLM-L6-v2" if which == "torch" else write_checkpoint(specimen, scratch / which)
+        return TorchEmbedder.load(store.resolve(named, "embedder"), precision="f32", batch_tokens=512)
     if which == "openvino":
         return OpenVinoEmbedder.load(store.resolve("all-MiniLM-L6-v2", "embedder"), precision="f32", batch_tokens=512)
     if which == "prefixed":
@@ -151,7 +159,7 @@ async def test_cancelled_bulk_leaves_the_embedder_usable(embedder: Embedder) -> 
     assert len(await embedder.embed_passages([Passage("the pump")])) == 1
 
 
-@pytest.mark.parametrize("which", ["openvino", "fake"])
+@pytest.mark.parametrize("which", ["openvino", "fake", *TORCH])
 async def test_closed_embedder_refuses(which: str, tmp_path: Path) -> None:
     embedder = _load(which, tmp_path)
     await embedder.embed_queries(["pump"])
