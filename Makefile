@@ -29,8 +29,8 @@ lint: .venv-dev/ok ## ruff, mypy, import-linter
 eval: .venv-dev/ok ## retrieval quality: make eval DATASET=../shared/data/scifact
 	$(DEV)/python -m server eval $(DATASET)
 
-test-live: .venv-dev/ok ## the real servers of the gpu profile (none yet)
-	@echo "no live server tests yet: they come with the gpu profile"
+test-live: .venv-dev/ok ## start the gpu profile's real servers and test on them; says which could not be had
+	$(DEV)/python -m pytest -o addopts="-rs -p no:cacheprovider" tests/live
 
 lock: .venv-uv/ok ## resolve the pinned versions anew
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements/embedded.txt

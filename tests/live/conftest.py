@@ -1,0 +1,13 @@
+"""The servers that live tests share: each is started when the first test asks for it, and stopped at the end."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live.opensearch import OpenSearch, opensearch
+
+
+@pytest.fixture(scope="session")
+def search_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearch]:
+    with opensearch(tmp_path_factory.mktemp("opensearch")) as node:
+        yield node
