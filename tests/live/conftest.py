@@ -5,9 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from tests.live.opensearch import OpenSearch, opensearch
+from tests.live.vllm import Vllm, vllm
 
 
 @pytest.fixture(scope="session")
 def search_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearch]:
     with opensearch(tmp_path_factory.mktemp("opensearch")) as node:
         yield node
+
+
+@pytest.fixture(scope="session")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
+    with vllm(tmp_path_factory.mktemp("vllm")) as server:
+        yield server
