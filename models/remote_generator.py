@@ -25,10 +25,11 @@ from models.base import (
 )
 from models.remote import MalformedReplyError, Remote, Request, StatusError, as_list, as_object, parse
 from models.remote_tokens import RemoteTokens, Vocabulary
-from models.saying import timeout_error
+from models.saying import check_length, timeout_error
 from models.streaming import StopScanner
 
 _MODELS_TIMEOUT_S = 10.0
+_MOST_FRAME = 64  # tokens that a chat template adds to a message, generously
 _STOPS_SENT = 4  # the most that OpenAI takes; further ones are looked for here alone
 
 
@@ -96,31 +97,9 @@ class RemoteGenerator:
                     return
                 yield delta
 
-    async def close(self) -> None:
-        await self._remote.close()
-
-    async def _ready(self) -> None:
-        self._remote.http  # noqa: B018 - raises if closed
-        if not self._served:
-            await self.learn()
-
-    async def _answer(self, prompt: Prompt, options: GenerationOptions, deadline: float) -> AsyncGenerator[Delta, None]:
+    async def request_body(self, prompt: Prompt, options: GenerationOptions) -> dict[str, object]:
+        """The chat completion that `generate` asks for."""
         await self._ready()
-        body = await self._body(prompt, options)
-        async for attempt in self._remote.attempts(deadline):
-            answer = _Answer(options.stop)
-            async with attempt, attempt.open(Request("POST", "/v1/chat/completions", body)) as response:
-                async with aclosing(_chunks(response)) as chunks:
-                    async for chunk in chunks:
-                        if text := answer.feed(chunk):
-                            attempt.commit()
-                            yield Delta(text)
-                        if answer.is_whole:
-                            break
-                attempt.commit()
-                yield await self._last(prompt, answer)
-
-    async def _body(self, prompt: Prompt, options: GenerationOptions) -> dict[str, object]:
         contents = await self._tokens.defused([message.content for message in prompt.messages])
         body: dict[str, object] = {
             "model": await self._model(options),
@@ -139,6 +118,30 @@ class RemoteGenerator:
             body["seed"] = options.seed
         return body
 
+    async def close(self) -> None:
+        await self._remote.close()
+
+    async def _ready(self) -> None:
+        self._remote.http  # noqa: B018 - raises if closed
+        if not self._served:
+            await self.learn()
+
+    async def _answer(self, prompt: Prompt, options: GenerationOptions, deadline: float) -> AsyncGenerator[Delta, None]:
+        body = await self.request_body(prompt, options)
+        await self._check_length(prompt, options)
+        async for attempt in self._remote.attempts(deadline):
+            answer = _Answer(options.stop)
+            async with attempt, attempt.open(Request("POST", "/v1/chat/completions", body)) as response:
+                async with aclosing(_chunks(response)) as chunks:
+                    async for chunk in chunks:
+                        if text := answer.feed(chunk):
+                            attempt.commit()
+                            yield Delta(text)
+                        if answer.is_whole:
+                            break
+                attempt.commit()
+                yield await self._last(prompt, answer)
+
     async def _model(self, options: GenerationOptions) -> str:
         wanted = options.adapter or self._name
         if wanted not in self._served:  # an adapter may have been loaded since
@@ -146,6 +149,14 @@ class RemoteGenerator:
         if wanted not in self._served:
             raise ModelNotFoundError(f"no adapter {wanted!r}; {self._remote.what} serves {sorted(self._served)}")
         return wanted
+
+    async def _check_length(self, prompt: Prompt, options: GenerationOptions) -> None:
+        """Raise InputTooLongError; vLLM would only answer with fewer tokens. Counted if bytes alone do not show it."""
+        most = sum(
+            len(message.content.encode()) + _MOST_FRAME for message in prompt.messages
+        )  # a token is a byte or more
+        if most + options.max_tokens > self.info.context_length:
+            check_length(self.info, await self._tokens.count_prompt(prompt.messages), options.max_tokens)
 
     async def _last(self, prompt: Prompt, answer: "_Answer") -> Delta:
         """The delta that ends an answer. A server that gives no usage (or was cut short by a stop) is counted after."""

@@ -161,7 +161,8 @@ class Pipeline:
         Raises ContextTooLongError before anything is sent; closing the iterator stops the generation.
         """
         trace = trace or Trace()
-        result, states = await self._search(request.search, trace)
+        with trace.span("search"):
+            result, states = await self._search(request.search, trace)
         generation = Generation(self.models.generator, degraded=list(result.degraded))
         passages: tuple[ContextPassage, ...] = ()
         text = ""
