@@ -54,9 +54,14 @@ class TorchCrossEncoder:
         if threads:
             torch.set_num_threads(threads)
         with loading(folder):
-            model = AutoModelForSequenceClassification.from_pretrained(
-                str(folder.path), dtype=dtype, local_files_only=True, use_safetensors=True
+            model, loaded = AutoModelForSequenceClassification.from_pretrained(
+                str(folder.path), dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
+            if missing := sorted(loaded["missing_keys"]):  # transformers would make them up at random
+                raise UnsupportedModelError(
+                    f"{str(folder.path)!r} lacks {', '.join(missing)}, which {type(model).__name__} needs; "
+                    "runtime='openvino' builds heads without a pooler"
+                )
             if model.config.num_labels not in (1, 2):
                 raise UnsupportedModelError(
                     f"{str(folder.path)!r} has {model.config.num_labels} labels: a cross-encoder has 1 or 2"
