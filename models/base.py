@@ -85,7 +85,7 @@ class EmbedderInfo:
     dimension: int
     max_tokens: int  # special tokens and prefix included
     special_tokens: int  # how many of max_tokens special tokens and the model's own passage prefix take
-    precision: str  # "bf16" or "f32": what this machine computes in
+    precision: str  # "bf16" or "f32": what this machine computes in; "remote" if a server does not say
     has_token_vectors: bool
 
 
@@ -138,6 +138,7 @@ class RerankerInfo:
     name: str
     fingerprint: str
     reads: Literal["text", "token_bits"]  # what of a candidate it needs
+    scores: Literal["logit", "similarity"] = "similarity"  # a logit becomes a probability by the logistic function
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,7 @@ class GenerationOptions:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     timeout_s: float = 60.0
+    adapter: str | None = None  # another name that the generator's server knows, a LoRA's; GeneratorInfo.has_adapters
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,7 @@ class GeneratorInfo:
     fingerprint: str
     context_length: int  # tokens, prompt and answer together
     is_language_model: bool  # False: extracts sentences; it cannot summarise or rewrite
+    has_adapters: bool = False  # whether GenerationOptions.adapter means anything to it
     defaults: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -5,7 +5,8 @@ A folder enters, frozen values leave; whatever the graph of models/bert.py canno
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -62,6 +63,16 @@ class EmbeddingConfig:
     lower_case: bool
 
 
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """What a folder of any architecture says of the texts its embedder takes; `max_tokens` None: nothing."""
+
+    max_tokens: int | None
+    query_prefix: str
+    passage_prefix: str
+    lower_case: bool
+
+
 def read_bert_config(folder: Path) -> BertConfig:
     """Read config.json. Raises UnsupportedModelError naming the setting, ModelCorruptError without a config.json."""
     config = _read_json(folder / "config.json")
@@ -95,21 +106,46 @@ def read_embedding_config(folder: Path, config: BertConfig) -> EmbeddingConfig:
         _one_of(kind, ("Transformer", "Pooling", "Normalize"), "modules.json type", folder)
         if kind == "Pooling":
             pooling_folder = folder / module["path"]
-    transformer = _read_json(folder / "sentence_bert_config.json", missing={})
-    tokenizer = _read_json(folder / "tokenizer_config.json", missing={})
-    limits = (transformer.get("max_seq_length"), tokenizer.get("model_max_length"))
-    limit = min([config.max_tokens, *(int(n) for n in limits if isinstance(n, int | float) and n > 0)])
-    prompts = _prompts(folder)
+    text = read_text_config(folder)
     pooling = _read_json(pooling_folder / "config.json", missing={"pooling_mode": "mean"})
-    if pooling.get("include_prompt") is False and any(prompts.values()):
+    if pooling.get("include_prompt") is False and (text.query_prefix or text.passage_prefix):
         raise _unsupported(folder, "include_prompt", False, (True,))
     return EmbeddingConfig(
         pooling=cast(Literal["mean", "cls"], _pooling_mode(pooling, folder)),
-        max_tokens=limit,
+        max_tokens=min(config.max_tokens, text.max_tokens or config.max_tokens),
+        query_prefix=text.query_prefix,
+        passage_prefix=text.passage_prefix,
+        lower_case=text.lower_case,
+    )
+
+
+def read_text_config(folder: Path) -> TextConfig:
+    """Limit and prefixes by sentence-transformers' files, whatever the architecture."""
+    transformer = _read_json(folder / "sentence_bert_config.json", missing={})
+    tokenizer = _read_json(folder / "tokenizer_config.json", missing={})
+    limits = (transformer.get("max_seq_length"), tokenizer.get("model_max_length"))
+    prompts = _prompts(folder)
+    return TextConfig(
+        max_tokens=min((int(n) for n in limits if isinstance(n, int | float) and n > 0), default=None),
         query_prefix=prompts["query"],
         passage_prefix=prompts["passage"],
         lower_case=bool(transformer.get("do_lower_case", False)),
     )
+
+
+def embedder_fingerprint(weights: str, tokenizer: str, config: BertConfig, settings: EmbeddingConfig) -> str:
+    """Who makes the vectors, whatever runtime computes them: over the weights' sha256, tokenizer, shape and pooling."""
+    pooling = (settings.pooling, settings.query_prefix, settings.passage_prefix)
+    return _sha256(weights, tokenizer, sorted(asdict(config).items()), pooling)
+
+
+def cross_encoder_fingerprint(weights: str, tokenizer: str, config: BertConfig) -> str:
+    """Who makes the scores, whatever runtime computes them."""
+    return _sha256(weights, tokenizer, sorted(asdict(config).items()))
+
+
+def _sha256(*parts: object) -> str:
+    return sha256(repr(parts).encode()).hexdigest()
 
 
 def read_weights(folder: Path) -> dict[str, Float32]:

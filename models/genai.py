@@ -29,6 +29,7 @@ from models.base import (
     UnsupportedModelError,
     Usage,
 )
+from models.control import control_tokens, defuse
 from models.gguf import context_length_of
 from models.lane import choose_precision
 from models.saying import check_length, timeout_error
@@ -41,8 +42,6 @@ FinishReason = Literal["stop", "length"]
 # is read by generating one token from each of its beginnings, whose keys and values it keeps. That costs no measurable
 # time (SmolLM2, two AVX2 cores, 870 tokens: 5.5 s in pieces, 6.0 s at once, on a busy machine).
 _PIECE_TOKENS = 256
-# What a tokenizer may read as a control token inside a text; a document could forge a turn of the conversation with it.
-_CONTROL = re.compile(r"<\|[^|<>\s]{1,60}\|>|</?[a-z_]{1,40}>|<<?/?[A-Z_]{2,20}>?>|\[/?[A-Z_]{2,20}\]")
 
 
 class GenAiGenerator:
@@ -172,7 +171,7 @@ class GenAiGenerator:
 
     def _defused(self, text: str) -> str:
         """The text with its control tokens broken by a space, so that they are words like any others."""
-        return self._control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+        return defuse(text, self._control)
 
     # --- the generating thread -------------------------------------------------------------------------------------
 
@@ -262,9 +261,7 @@ class _Streamer(openvino_genai.StreamerBase):  # type: ignore[misc]
 
 def _control_tokens(tokenizer: "openvino_genai.Tokenizer") -> re.Pattern[str]:
     """What finds the control tokens of a vocabulary in a text."""
-    words = (word.decode(errors="replace") for word in tokenizer.get_vocab())
-    found = sorted((word for word in words if _CONTROL.fullmatch(word)), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, found)) or r"(?!)")
+    return control_tokens(word.decode(errors="replace") for word in tokenizer.get_vocab())
 
 
 def _reason(exc: RuntimeError) -> str:

@@ -5,9 +5,7 @@ a question beside bulk work takes 10 ms so and 102 ms on one shared model.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Literal
 
@@ -28,10 +26,18 @@ from models.base import (
 )
 from models.batching import even_budget, pad, plan_batches
 from models.bert import build_cross_encoder, build_embedder
-from models.checkpoint import BertConfig, EmbeddingConfig, read_bert_config, read_embedding_config, read_weights
+from models.checkpoint import (
+    BertConfig,
+    EmbeddingConfig,
+    cross_encoder_fingerprint,
+    embedder_fingerprint,
+    read_bert_config,
+    read_embedding_config,
+    read_weights,
+)
 from models.lane import Infer, Lane, Precision, choose_precision, map_errors
 from models.store import ModelFolder
-from models.tokenizer import CheckpointTokenizer
+from models.tokenizer import CheckpointTokenizer, Pair, encode_pairs
 
 _SPARE = 1  # one batch is padded or unpacked while the others compute
 _BULK_NICE = 5  # added to the bulk threads alone: a question beside bulk work takes 16 ms instead of 21
@@ -141,13 +147,8 @@ class OpenVinoEmbedder:
         ]
 
     def _fingerprint(self) -> str:
-        parts = (
-            self._folder.manifest["model.safetensors"],
-            self.tokenizer.fingerprint,
-            sorted(asdict(self._config).items()),
-            (self._settings.pooling, self._settings.query_prefix, self._settings.passage_prefix),
-        )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+        weights = self._folder.manifest["model.safetensors"]
+        return embedder_fingerprint(weights, self.tokenizer.fingerprint, self._config, self._settings)
 
 
 class OpenVinoCrossEncoder:
@@ -157,8 +158,9 @@ class OpenVinoCrossEncoder:
         self._tokenizer = CheckpointTokenizer(folder.path / "tokenizer.json")
         self._special, self._config = self._tokenizer.special_tokens(), config
         self._lane, self._batch_tokens = lane, batch_tokens
-        parts = (folder.manifest["model.safetensors"], self._tokenizer.fingerprint, sorted(asdict(config).items()))
-        self.info = RerankerInfo(folder.name, hashlib.sha256(repr(parts).encode()).hexdigest(), "text")
+        weights = folder.manifest["model.safetensors"]
+        fingerprint = cross_encoder_fingerprint(weights, self._tokenizer.fingerprint, config)
+        self.info = RerankerInfo(folder.name, fingerprint, "text", "logit")
 
     @classmethod
     def load(
@@ -183,28 +185,19 @@ class OpenVinoCrossEncoder:
         A pair over the limit is cut at the passage's end. `embedding` is not read.
         """
         pairs = await self._lane.run(lambda _: self._pairs(query, candidates))
-        batches = plan_batches([len(ids) for ids, _ in pairs], self._batch_tokens)
+        batches = plan_batches([len(pair) for pair in pairs], self._batch_tokens)
         return np.array(await self._lane.run_batches(self._score, pairs, batches), np.float32)
 
     async def close(self) -> None:
         await self._lane.close()
 
-    def _pairs(self, query: str, candidates: Sequence[Candidate]) -> list[tuple[Int32, Int32]]:
-        """Ids and type ids of each pair: before, question, between, passage, after."""
-        special, limit = self._special, self._config.max_tokens - self._special.pair
-        question, *passages = self._tokenizer.encode_ids([query, *(candidate.text for candidate in candidates)])
-        question = question[:limit]
-        pairs = []
-        for passage in passages:
-            passage = passage[: limit - len(question)]
-            parts = (special.before, question, special.between, passage, special.after)
-            types = np.repeat(np.array(special.pair_type_ids, np.int32), [len(part) for part in parts])
-            pairs.append((np.concatenate([np.asarray(part, np.int32) for part in parts]), types))
-        return pairs
+    def _pairs(self, query: str, candidates: Sequence[Candidate]) -> list[Pair]:
+        texts = [candidate.text for candidate in candidates]
+        return encode_pairs(self._tokenizer, self._special, query, texts, self._config.max_tokens)
 
-    def _score(self, infer: Infer, pairs: Sequence[tuple[Int32, Int32]]) -> list[float]:
-        ids, lengths = pad([ids for ids, _ in pairs], self._config.pad_token_id)
-        types, _ = pad([types for _, types in pairs], 0)
+    def _score(self, infer: Infer, pairs: Sequence[Pair]) -> list[float]:
+        ids, lengths = pad([pair.ids for pair in pairs], self._config.pad_token_id)
+        types, _ = pad([pair.type_ids for pair in pairs], 0)
         (logits,) = infer(ids, types, lengths)
         scores: list[float] = (logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]).tolist()
         return scores

@@ -22,7 +22,8 @@ ModelKind = Literal["embedder", "cross-encoder", "generator"]
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_ENCODER_FILES = ("*.json", "model.safetensors", "*/config.json")  # what models/checkpoint.py reads, and its siblings
+# what models/checkpoint.py reads, and what sentence-transformers does: shards, further modules, older vocabularies
+_ENCODER_FILES = ("*.json", "model*.safetensors", "*/config.json", "*/model.safetensors", "vocab.txt", "merges.txt")
 _GENERATOR_FILES = ("*.json", "*.jinja", "*.xml", "*.bin", "*.gguf")
 _HUB = "hub:"
 
@@ -178,12 +179,16 @@ def detect_kind(path: Path) -> ModelKind:
             f"{str(path)!r} is no model that can be opened. Supported: a folder with config.json, tokenizer.json and "
             "model.safetensors (BERT family), an OpenVINO GenAI folder, a .gguf file."
         ) from exc
+    if architectures[0].endswith("ForSequenceClassification"):
+        return "cross-encoder"
+    if (path / "modules.json").is_file():  # sentence-transformers', whose embedders may be causal models
+        return "embedder"
     if architectures[0].endswith(("ForCausalLM", "ForConditionalGeneration")):
         raise UnsupportedModelError(
             f"{str(path)!r} holds {architectures[0]!r} as safetensors; a language model is read from a .gguf file or "
             "an OpenVINO GenAI folder."
         )
-    return "cross-encoder" if architectures[0].endswith("ForSequenceClassification") else "embedder"
+    return "embedder"
 
 
 def _opened(path: Path) -> Path:

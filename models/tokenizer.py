@@ -74,6 +74,10 @@ class CheckpointTokenizer:
         """Tokens of a text, special ones not counted."""
         return len(self.encode_ids([text])[0])
 
+    def words(self) -> list[str]:
+        """Every token as text, added ones included."""
+        return list(self._tokenizer.get_vocab())
+
     def special_tokens(self) -> SpecialTokens:
         """The template that tokenizer.json's post-processor holds, read off one text and one pair."""
         single, pair = self._tokenizer.encode("a"), self._tokenizer.encode("a", "b")
@@ -86,6 +90,33 @@ class CheckpointTokenizer:
             between=tuple(pair.ids[first:second]),
             pair_type_ids=(types[0], types[first - 1], types[first], types[second], types[-1]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A question and a passage as one sequence: ids (n,) and token type ids (n,), int32."""
+
+    ids: Int32
+    type_ids: Int32
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def encode_pairs(
+    tokenizer: CheckpointTokenizer, special: SpecialTokens, query: str, passages: Sequence[str], max_tokens: int
+) -> list[Pair]:
+    """Each passage behind the question: before, question, between, passage, after. A passage too long is cut."""
+    limit = max_tokens - special.pair
+    question, *cut = tokenizer.encode_ids([query, *passages])
+    question = question[:limit]
+    pairs = []
+    for passage in cut:
+        passage = passage[: limit - len(question)]
+        parts = (special.before, question, special.between, passage, special.after)
+        types = np.repeat(np.array(special.pair_type_ids, np.int32), [len(part) for part in parts])
+        pairs.append(Pair(np.concatenate([np.asarray(part, np.int32) for part in parts]), types))
+    return pairs
 
 
 def _content(sequence_ids: Sequence[int | None], which: int) -> tuple[int, int]:

@@ -1,15 +1,22 @@
-"""The HTTP face of a desk: routes, and around them pure ASGI layers. From the outside in they observe, answer errors,
-keep the door, find the caller and limit the body."""
+"""The HTTP face of a desk, or of a model node: routes, and around them pure ASGI layers.
+
+From the outside in they observe, answer errors, keep the door, find the caller and limit the body.
+"""
 
 from fastapi import FastAPI
 
 import server
 from server import errors
-from server.auth import Authenticate, Keys
+from server.auth import Authenticate, Gate, Keys
 from server.build import Desk
+from server.inference import Inference
 from server.limits import BodyLimit, Door
 from server.metrics import Metrics, Observe
-from server.routes import Face, admin, chat, documents, health, keys, models, search
+from server.node import Node, NodeKey
+from server.routes import Face, admin, chat, documents, health, inference, keys, search
+from server.routes import models as model_list
+from server.routes import node as node_routes
+from server.settings import Settings
 
 
 def create_app(desk: Desk, *, local_token: str | None = None) -> FastAPI:
@@ -17,9 +24,30 @@ def create_app(desk: Desk, *, local_token: str | None = None) -> FastAPI:
 
     `local_token` lets in commands on this machine (auth.py). FastAPI's pages load from a CDN, so they are off.
     """
-    settings, metrics = desk.settings, Metrics()
+    metrics, models = Metrics(), desk.pipeline.models
     face = Face(desk, Keys(desk.catalog), metrics)
-    app = FastAPI(
+    app = _new_app()
+    app.state.face = face
+    reranker = models.reranking.reranker if models.reranking else None
+    app.state.inference = Inference(models.embedder, reranker, metrics, desk.catalog)
+    for routes in (chat, model_list, inference, search, documents, keys, admin, health):
+        app.include_router(routes.router)
+    app.include_router(health.process)
+    return _layered(app, desk.settings, metrics, face.keys, local_token=local_token)
+
+
+def create_node_app(node: Node, key: NodeKey) -> FastAPI:
+    """The app of a model node."""
+    metrics = Metrics()
+    app = _new_app()
+    app.state.inference = Inference(node.embedder, node.reranker, metrics)
+    for router in (inference.router, node_routes.router, health.process):
+        app.include_router(router)
+    return _layered(app, node.settings, metrics, key, local_token=None)
+
+
+def _new_app() -> FastAPI:
+    return FastAPI(
         title="refdesk",
         version=server.__version__,
         docs_url=None,
@@ -27,12 +55,12 @@ def create_app(desk: Desk, *, local_token: str | None = None) -> FastAPI:
         strict_content_type=False,
         responses=errors.openapi_responses(),
     )
-    app.state.face = face
-    for routes in (chat, models, search, documents, keys, admin, health):
-        app.include_router(routes.router)
+
+
+def _layered(app: FastAPI, settings: Settings, metrics: Metrics, keys: Gate, *, local_token: str | None) -> FastAPI:
     errors.install(app, metrics.count_error)
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
-    app.add_middleware(Authenticate, keys=face.keys, required=settings.keys_required, local_token=local_token)
+    app.add_middleware(Authenticate, keys=keys, required=settings.keys_required, local_token=local_token)
     app.add_middleware(Door, max_concurrent=settings.max_concurrent)
     app.add_middleware(errors.Guard, on_error=metrics.count_error)
     app.add_middleware(Observe, metrics=metrics)

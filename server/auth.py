@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import Protocol, cast, get_args
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -117,13 +117,19 @@ def _sha256(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+class Gate(Protocol):
+    """Who knows callers by their secret: the catalog's keys, or a model node's one."""
+
+    async def principal(self, secret: str) -> Principal: ...
+
+
 class Authenticate:
     """ASGI: finds out whose key a request carries, before a byte of its body is read.
 
     `local_token` is the lock file's: who can read that file can read the data folder, so it is an admin's.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, *, required: bool, local_token: str | None) -> None:
+    def __init__(self, app: ASGIApp, keys: Gate, *, required: bool, local_token: str | None) -> None:
         self.app, self.keys, self.required, self.local_token = app, keys, required, local_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -326,7 +326,10 @@ class AnswerSentence:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
-    """The last user message is the question; `search.question` is it. `max_tokens` None: the setting."""
+    """The last user message is the question; `search.question` is it. `max_tokens` None: the setting.
+
+    `generator`: another model of the generator's server, a LoRA adapter's name.
+    """
 
     messages: tuple[Message, ...]
     search: SearchRequest
@@ -335,6 +338,7 @@ class AnswerRequest:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    generator: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

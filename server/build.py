@@ -1,22 +1,30 @@
 """The composition root: the one file that names concrete backends, and the desk that holds what it built."""
 
 import asyncio
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING, Literal
 
 from indexers.base import DenseIndex, Index, TextIndex
 from indexers.chunk import Chunker, ChunkSettings
-from models.base import Embedder, Generator, UnsupportedModelError
+from models.base import Embedder, Generator, ModelUnavailableError, Reranker, UnsupportedModelError
 from models.store import ModelStore
 from server.base import InvalidRequestError
 from server.catalog import Catalog
 from server.commit import Writer
 from server.lock import DataFolderLock
+from server.node import Node
 from server.pipeline import Models, Pipeline
 from server.rerank import Depth, Reranking
 from server.settings import Settings, read_secret
+
+if TYPE_CHECKING:
+    from models.remote import Remote
+
+log = logging.getLogger("refdesk.build")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +48,11 @@ class Desk:
 async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
     """Open the data folder and the models that the settings name.
 
-    Raises DataFolderHeldError if another process owns the folder; any ModelError of the models named.
+    Raises DataFolderHeldError if another process owns the folder; any ModelError of the models named;
+    InvalidRequestError for a model node, which has no desk.
     """
+    if settings.role == "models":
+        raise InvalidRequestError("role='models' keeps no documents: `refdesk serve` is all that it does", "role")
     async with AsyncExitStack() as opened:
         lock = DataFolderLock(settings.data_dir, command=command)
         lock.acquire()
@@ -59,6 +70,18 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
         await writer.recover()
         pipeline = Pipeline(settings, catalog, index, writer=writer, models=models, chunker=_chunker(settings, models))
         return Desk(settings, lock, store, catalog, index, writer, pipeline, opened.pop_all())
+
+
+async def build_node(settings: Settings) -> Node:
+    """Load the models of a model node. Raises any ModelError of the models named."""
+    async with AsyncExitStack() as opened:
+        store = ModelStore(settings.data_dir)
+        embedder = await _load_embedder(settings, store)
+        opened.push_async_callback(embedder.close)
+        reranking = await _load_reranker(settings, store, embedder)
+        if reranking is not None:
+            opened.push_async_callback(reranking.reranker.close)
+        return Node(settings, embedder, reranking.reranker if reranking else None, opened.pop_all())
 
 
 async def _open_catalog(settings: Settings) -> Catalog:
@@ -183,24 +206,62 @@ async def _load_models(settings: Settings, store: ModelStore, opened: AsyncExitS
 
 
 async def _load_embedder(settings: Settings, store: ModelStore) -> Embedder:
+    if settings.embedder_urls:
+        return await _connect_embedder(settings, store)
     if settings.embedder == "fake":
         from models.fake import FakeEmbedder
 
         return FakeEmbedder()
-    from models.openvino import OpenVinoEmbedder
-
     folder = store.resolve(settings.embedder, "embedder")
+    load: Callable[..., Embedder]
+    if settings.runtime == "torch":
+        from models.torch import TorchEmbedder
+
+        load = TorchEmbedder.load
+    else:
+        from models.openvino import OpenVinoEmbedder
+
+        load = OpenVinoEmbedder.load
     return await asyncio.to_thread(
-        OpenVinoEmbedder.load,
-        folder,
-        precision=settings.precision,
-        threads=settings.threads,
-        batch_tokens=settings.batch_tokens,
+        load, folder, precision=settings.precision, threads=settings.threads, batch_tokens=settings.batch_tokens
+    )
+
+
+async def _connect_embedder(settings: Settings, store: ModelStore) -> Embedder:
+    from models.remote_embedder import Limits, LocalPart, RemoteEmbedder
+    from models.vocabulary import read_local_part
+
+    name = settings.embedder
+    if settings.embedder_vocabulary:
+        local = read_local_part(settings.embedder_vocabulary)
+    elif name == "fake":
+        from models.fake import WordTokenizer
+
+        local = LocalPart(WordTokenizer(), max_tokens=256)
+    else:
+        folder = store.resolve(name, "embedder")
+        name, local = folder.name, read_local_part(folder.path)
+    limits = Limits(settings.embedding_inputs, settings.embedding_in_flight, settings.embedding_requests_per_minute)
+    return await RemoteEmbedder.connect(_remote(settings, "embedder"), name, local, limits)
+
+
+def _remote(settings: Settings, which: Literal["embedder", "reranker", "generator"]) -> "Remote":
+    from models.remote import Remote
+
+    return Remote(
+        f"{which} {getattr(settings, which)!r}",
+        getattr(settings, f"{which}_urls"),
+        hint=f"see {which}_urls and {which}",
+        api_key=read_secret(getattr(settings, f"{which}_api_key_file")),
     )
 
 
 async def _load_reranker(settings: Settings, store: ModelStore, embedder: Embedder) -> Reranking | None:
     depth = Depth(settings.rerank_budget_ms)
+    if settings.reranker_urls:
+        from models.remote_reranker import RemoteReranker
+
+        return Reranking(await RemoteReranker.connect(_remote(settings, "reranker"), settings.reranker), depth)
     if settings.reranker == "none":
         return None
     if settings.reranker == "late-interaction":
@@ -212,13 +273,19 @@ async def _load_reranker(settings: Settings, store: ModelStore, embedder: Embedd
                 "set reranker='none' or name a cross-encoder"
             )
         return Reranking(LateInteractionReranker(embedder.info.fingerprint), depth)
-    from models.openvino import OpenVinoCrossEncoder
-
     folder = store.resolve(settings.reranker, "cross-encoder")
-    cross_encoder = await asyncio.to_thread(
-        OpenVinoCrossEncoder.load, folder, precision=settings.precision, threads=settings.threads
+    load: Callable[..., Reranker]
+    if settings.runtime == "torch":
+        from models.torch_cross_encoder import TorchCrossEncoder
+
+        load = TorchCrossEncoder.load
+    else:
+        from models.openvino import OpenVinoCrossEncoder
+
+        load = OpenVinoCrossEncoder.load
+    return Reranking(
+        await asyncio.to_thread(load, folder, precision=settings.precision, threads=settings.threads), depth
     )
-    return Reranking(cross_encoder, depth)
 
 
 def _extractive(embedder: Embedder) -> Generator:
@@ -227,7 +294,30 @@ def _extractive(embedder: Embedder) -> Generator:
     return ExtractiveGenerator(embedder)
 
 
+async def _connect_generator(settings: Settings) -> Generator:
+    """A generator whose server may still be loading: until it answers, so does the fallback."""
+    from models.remote_generator import RemoteGenerator
+    from models.vocabulary import read_vocabulary
+
+    generator = RemoteGenerator(
+        _remote(settings, "generator"),
+        settings.generator,
+        vocabulary=read_vocabulary(settings.generator_vocabulary) if settings.generator_vocabulary else None,
+        context_length=settings.generator_context_length or None,
+    )
+    try:
+        await generator.learn()
+    except ModelUnavailableError as exc:
+        log.warning("%s; answers are extractive until it does", exc)
+    except BaseException:
+        await generator.close()
+        raise
+    return generator
+
+
 async def _load_generator(settings: Settings, store: ModelStore) -> Generator:
+    if settings.generator_urls:
+        return await _connect_generator(settings)
     if settings.generator == "fake":
         from models.fake_generator import FakeGenerator
 

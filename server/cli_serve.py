@@ -12,14 +12,16 @@ from contextlib import contextmanager
 
 import orjson
 import uvicorn
+from fastapi import FastAPI
 from rich.text import Text
 
-from server.app import create_app
+from server.app import create_app, create_node_app
 from server.auth import Keys
 from server.base import InvalidRequestError
-from server.build import build
+from server.build import build, build_node
 from server.cli_view import err, out
-from server.settings import Settings
+from server.node import NodeKey
+from server.settings import Settings, read_secret
 from server.sweeper import sweep_regularly
 
 SHUTDOWN_S = 10  # what is being answered when the server is told to stop may take this long
@@ -30,7 +32,7 @@ def serve(settings: Settings) -> None:
     """Run the server until it is told to stop. Raises DataFolderHeldError, ModelError, InvalidRequestError."""
     configure_logging(settings.log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings))
+        runner.run(_serve_node(settings) if settings.role == "models" else _serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
@@ -41,16 +43,7 @@ async def _serve(settings: Settings) -> None:
             token = secrets.token_urlsafe(32)
             if settings.keys_required and (admin := await Keys(desk.catalog).first_admin()):
                 out.print(Text("admin key, shown this once: ") + Text(admin, style="bold"))
-            config = uvicorn.Config(
-                create_app(desk, local_token=token),
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                timeout_graceful_shutdown=SHUTDOWN_S,
-            )
+            config = _config(create_app(desk, local_token=token))
             url = url_of(settings.host, listener.getsockname()[1])
             desk.lock.update(url, token)
             err.print(f"listening on {url} after {time.perf_counter() - started:.1f} s", style="green")
@@ -59,6 +52,33 @@ async def _serve(settings: Settings) -> None:
             sweeping.cancel()
         finally:
             await desk.close()
+
+
+async def _serve_node(settings: Settings) -> None:
+    """A model node: models alone, and nothing on disk that it would own."""
+    started = time.perf_counter()
+    with _listen(settings.host, settings.port) as listener:
+        node = await build_node(settings)
+        try:
+            config = _config(create_node_app(node, NodeKey(read_secret(settings.node_key_file) or "")))
+            url = url_of(settings.host, listener.getsockname()[1])
+            err.print(f"model node on {url} after {time.perf_counter() - started:.1f} s", style="green")
+            await _Server(config).serve(sockets=[listener])
+        finally:
+            await node.close()
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
 
 
 class _Server(uvicorn.Server):

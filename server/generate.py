@@ -1,13 +1,26 @@
 """What a generator is given room for, and what answers when it does not: the pipeline's dealings with generators."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from models.base import Delta, GenerationOptions, Generator, ModelError, Prompt, Usage
+from models.base import (
+    Delta,
+    GenerationOptions,
+    Generator,
+    GeneratorInfo,
+    ModelError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    Prompt,
+    Usage,
+)
 from server.base import AnswerRequest, ContextTooLongError
 from server.prompt import build_prompt
 from server.settings import Settings
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -19,9 +32,16 @@ class Generation:
     usage: Usage = field(default_factory=Usage)
     degraded: list[str] = field(default_factory=list)
 
+    def degrade(self, fallback: Generator, error: ModelError) -> None:
+        """Let the fallback answer, and say why."""
+        self.degraded.append(f"generator {self.generator.info.name!r}: {error}; extractive answer instead")
+        self.generator = fallback
 
-def options_of(request: AnswerRequest, settings: Settings) -> GenerationOptions:
-    """The request's options, the settings' where it says nothing."""
+
+def options_of(request: AnswerRequest, settings: Settings, info: GeneratorInfo) -> GenerationOptions:
+    """The request's options, the settings' where it says nothing. Raises ModelNotFoundError for `generator`."""
+    if request.generator not in (None, info.name) and not info.has_adapters:
+        raise ModelNotFoundError(f"generator {info.name!r} has no adapters: {request.generator!r} cannot be asked for")
     return GenerationOptions(
         max_tokens=request.max_tokens or settings.max_tokens,
         temperature=settings.temperature if request.temperature is None else request.temperature,
@@ -29,7 +49,19 @@ def options_of(request: AnswerRequest, settings: Settings) -> GenerationOptions:
         stop=request.stop,
         seed=request.seed,
         timeout_s=settings.generation_timeout_s,
+        adapter=request.generator,
     )
+
+
+async def or_fallback(generation: Generation, fallback: Generator, work: Callable[[Generator], Awaitable[T]]) -> T:
+    """What `work` gives with the generator; with the fallback, if the generator cannot be reached."""
+    try:
+        return await work(generation.generator)
+    except ModelUnavailableError as exc:
+        if generation.generator is fallback:
+            raise
+        generation.degrade(fallback, exc)
+    return await work(fallback)
 
 
 async def room_for_passages(generator: Generator, request: AnswerRequest, options: GenerationOptions) -> int:
@@ -51,7 +83,10 @@ async def room_for_passages(generator: Generator, request: AnswerRequest, option
 async def generate(
     generation: Generation, fallback: Generator, prompt: Prompt, options: GenerationOptions
 ) -> AsyncGenerator[Delta, None]:
-    """The generator's deltas; the fallback's, and a line in `degraded`, if it fails before its first word."""
+    """The generator's deltas; the fallback's, and a line in `degraded`, if it fails before its first word.
+
+    Raises ModelNotFoundError for an adapter that the request names and the generator's server does not have.
+    """
     started = False
     try:
         async with aclosing(generation.generator.generate(prompt, options)) as deltas:
@@ -60,10 +95,10 @@ async def generate(
                 yield _noted(delta, generation)
         return
     except ModelError as exc:
-        if started or generation.generator is fallback:
+        is_unknown_adapter = isinstance(exc, ModelNotFoundError) and options.adapter is not None
+        if started or is_unknown_adapter or generation.generator is fallback:
             raise
-        generation.degraded.append(f"generator {generation.generator.info.name!r}: {exc}; extractive answer instead")
-        generation.generator = fallback
+        generation.degrade(fallback, exc)
     async with aclosing(fallback.generate(prompt, options)) as deltas:
         async for delta in deltas:
             yield _noted(delta, generation)

@@ -37,7 +37,7 @@ from server.catalog import Catalog
 from server.cite import cite
 from server.commit import Writer
 from server.context import assemble
-from server.generate import Generation, generate, options_of, room_for_passages
+from server.generate import Generation, generate, options_of, or_fallback, room_for_passages
 from server.ingest import Ingestion, OnProgress, Receipt, Target
 from server.markers import MarkerFilter
 from server.prompt import REFUSAL, build_prompt, is_refusal
@@ -154,14 +154,19 @@ class Pipeline:
         Raises ContextTooLongError before anything is sent; closing the iterator stops the generation.
         """
         trace = trace or Trace()
-        result, states = await self._search(request.search, trace)
+        with trace.span("search"):
+            result, states = await self._search(request.search, trace)
         generation = Generation(self.models.generator, degraded=list(result.degraded))
         passages: tuple[ContextPassage, ...] = ()
         text = ""
         if result.hits and answerability(result) >= threshold_for(self.models.generator.info):
-            options = options_of(request, self.settings)
+            options = options_of(request, self.settings, self.models.generator.info)
             with trace.span("context"):
-                passages = await self._context(request, result, states, options)
+                passages = await or_fallback(
+                    generation,
+                    self.models.fallback,
+                    lambda generator: self._context(request, result, states, options, generator=generator),
+                )
             prompt = build_prompt(request.search.question, passages, request.messages[:-1])
             markers = MarkerFilter(len(passages))
             with trace.span("generate", outside=True):
@@ -196,15 +201,17 @@ class Pipeline:
         result: SearchResult,
         states: Sequence[NamespaceState],
         options: GenerationOptions,
+        *,
+        generator: Generator,
     ) -> tuple[ContextPassage, ...]:
         """The passages that fit: min(context_tokens, what the generator has left beside prompt and answer)."""
-        room = await room_for_passages(self.models.generator, request, options)
+        room = await room_for_passages(generator, request, options)
         context = await assemble(
             result.hits,
             vectors=await self._vectors(result, states),
             question=request.search.question,
             budget_tokens=min(self.settings.context_tokens, room),
-            count_tokens=self.models.generator.count_tokens,
+            count_tokens=generator.count_tokens,
             share=self.settings.context_share,
             near_duplicate=self.settings.near_duplicate,
         )

@@ -26,6 +26,9 @@ class Settings(BaseSettings):
 
     profile: Literal["embedded", "gpu"] = Field(default="embedded", description="Chooses all defaults.")
     data_dir: Path = Field(default=Path("data"), description="Where everything is kept: catalog, shards, models, keys.")
+    role: Literal["all", "models"] = Field(
+        default="all", description="`models`: a model node, which embeds and reranks for others and keeps no documents."
+    )
 
     # models
     embedder: str = Field(default="all-MiniLM-L6-v2", description="Embedding model: a name, a folder, or `fake`.")
@@ -36,8 +39,11 @@ class Settings(BaseSettings):
         default="extractive",
         description="`extractive`, `SmolLM2-135M-Instruct`, a GGUF file or OpenVINO folder, or `fake`.",
     )
+    runtime: Literal["openvino", "torch"] = Field(
+        default="openvino", description="What runs embedder and cross-encoder here; torch uses a GPU if there is one."
+    )
     precision: Literal["auto", "bf16", "f32"] = Field(
-        default="auto", description="bf16 where the CPU computes in it, else f32."
+        default="auto", description="bf16 where the device computes in it, else f32."
     )
     threads: int = Field(default=0, ge=0, description="CPU threads for models; 0: as many as there are cores.")
     batch_tokens: int = Field(default=4096, ge=64, description="Token budget of one embedding batch, padding counted.")
@@ -51,6 +57,39 @@ class Settings(BaseSettings):
     )
     catalog_password_file: Path | None = Field(default=None, description="File that holds its password.")
     catalog_timeout_s: float = Field(default=5.0, gt=0, description="Deadline of one read of a PostgreSQL catalog.")
+    # models elsewhere: nothing is called that is not named here
+    embedder_urls: Urls = Field(
+        default=(), description="Servers that embed, comma-separated: model nodes, vLLM, TEI, OpenAI; none: here."
+    )
+    embedder_api_key_file: Path | None = Field(default=None, description="File that holds their key.")
+    embedder_vocabulary: Path | None = Field(
+        default=None, description="The remote embedder's tokenizer.json or .tiktoken file, if its folder is not here."
+    )
+    embedding_inputs: int = Field(default=100, ge=1, le=2048, description="Passages a request to a remote embedder.")
+    embedding_in_flight: int = Field(default=50, ge=1, description="Requests to a remote embedder at once.")
+    embedding_requests_per_minute: float = Field(
+        default=3000, gt=0, description="Requests of passages to a remote embedder a minute."
+    )
+    reranker_urls: Urls = Field(
+        default=(),
+        description="Servers that rerank, comma-separated: model nodes, vLLM, TEI; `reranker` names the model.",
+    )
+    reranker_api_key_file: Path | None = Field(default=None, description="File that holds their key.")
+    generator_urls: Urls = Field(
+        default=(),
+        description="Servers that generate, comma-separated: replicas of vLLM, or OpenAI; `generator` names the model.",
+    )
+    generator_api_key_file: Path | None = Field(default=None, description="File that holds their key.")
+    generator_vocabulary: Path | None = Field(
+        default=None,
+        description="The remote generator's folder, tokenizer.json or .tiktoken file; none: its server counts tokens.",
+    )
+    generator_context_length: int = Field(
+        default=0, ge=0, description="Tokens that the remote generator takes in all; 0: what its server says."
+    )
+    node_key_file: Path | None = Field(
+        default=None, description="File that holds the key which a model node asks of its callers."
+    )
 
     # collections
     collection: str = Field(
@@ -196,7 +235,7 @@ class Settings(BaseSettings):
         """The profile's defaults, where nothing else is said."""
         return {**GPU, **given} if isinstance(given, dict) and given.get("profile") == "gpu" else given
 
-    @field_validator("opensearch_urls", mode="before")
+    @field_validator("opensearch_urls", "embedder_urls", "reranker_urls", "generator_urls", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -231,6 +270,28 @@ class Settings(BaseSettings):
                 f"qdrant_write_consistency={self.qdrant_write_consistency} exceeds qdrant_replicas="
                 f"{self.qdrant_replicas}: no write could succeed."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_remote(self) -> Self:
+        for name in ("embedder", "reranker", "generator"):
+            urls: tuple[str, ...] = getattr(self, f"{name}_urls")
+            with_urls = [f"{name}_{of}" for of in ("api_key_file", "vocabulary", "context_length")]
+            given = [one for one in with_urls if getattr(self, one, None)]
+            if given and not urls:
+                raise ValueError(f"{', '.join(given)} without {name}_urls: say which server is meant.")
+            if urls and self.role == "models":
+                raise ValueError(f"{name}_urls with role='models': a model node runs its models itself.")
+        if self.generator_urls and self.generator in {"extractive", "fake"}:
+            raise ValueError(
+                f"generator_urls with generator={self.generator!r}: name the model that the server serves."
+            )
+        if self.reranker_urls and self.reranker in {"late-interaction", "none"}:
+            raise ValueError(f"reranker_urls with reranker={self.reranker!r}: name the model that the server serves.")
+        if self.node_key_file and self.role != "models":
+            raise ValueError("node_key_file without role='models': keys of a desk are in its catalog.")
+        if self.role == "models" and self.keys_required and not self.node_key_file:
+            raise ValueError("role='models' needs node_key_file, which its callers' api_key_file repeats.")
         return self
 
     @model_validator(mode="after")

@@ -44,7 +44,7 @@ def text_file(name: str, words: str) -> Upload:
 
 
 def fake_settings(data_dir: Path, **overrides: Any) -> Settings:
-    return Settings(data_dir=data_dir, embedder="fake", generator="fake", **overrides)
+    return Settings(**{"data_dir": data_dir, "embedder": "fake", "generator": "fake", **overrides})
 
 
 @asynccontextmanager

@@ -6,11 +6,13 @@ from starlette.responses import Response
 
 import server
 from server.routes import face_of, json_response, new_router
+from server.routes.inference import inference_of
 
+process = new_router()  # a model node answers these too
 router = new_router()
 
 
-@router.get("/health")
+@process.get("/health")
 async def health() -> Response:
     """The process answers."""
     return json_response({"status": "ok", "version": server.__version__})
@@ -27,7 +29,7 @@ async def ready(request: Request) -> Response:
     return json_response({"status": "ready", "models": names, "precision": models.embedder.info.precision})
 
 
-@router.get("/metrics")
+@process.get("/metrics")
 async def metrics(request: Request) -> Response:
     """What Prometheus scrapes."""
-    return Response(face_of(request).metrics.expose(), media_type=CONTENT_TYPE_LATEST)
+    return Response(inference_of(request).metrics.expose(), media_type=CONTENT_TYPE_LATEST)

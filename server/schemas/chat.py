@@ -33,7 +33,10 @@ class StreamOptions(BaseModel):
 
 
 class ChatBody(BaseModel):
-    """OpenAI's fields that mean something here, and ours (`filter`, `top_k`, `rerank`, `as_of`); others are ignored."""
+    """OpenAI's fields that mean something here, and ours (`filter`, `top_k`, `rerank`, `as_of`, `generator`).
+
+    Others are ignored.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -52,6 +55,7 @@ class ChatBody(BaseModel):
     top_k: int | None = Field(None, ge=1, le=100)
     rerank: bool = True
     as_of: int | None = Field(None, ge=0)
+    generator: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ def to_request(body: ChatBody, scope: Scope) -> AnswerRequest:
         top_p=1.0 if body.top_p is None else body.top_p,
         stop=stop,
         seed=body.seed,
+        generator=body.generator,
     )
 
 

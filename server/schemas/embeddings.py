@@ -1,14 +1,14 @@
 """Embeddings: text or token ids in, vectors as floats or as base64 of little-endian float32 out."""
 
-import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import numpy as np
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.base import Float32
+from models.base import Float32, UInt8
+from models.embedding_wire import to_base64
 
 MAX_INPUTS = 2048  # OpenAI's limit
 
@@ -19,7 +19,8 @@ TokenInputs = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_INPUT
 
 
 class EmbeddingsBody(BaseModel):
-    """OpenAI's fields; `input_type` is ours: models that tell questions from passages embed them differently."""
+    """OpenAI's fields, and two of ours: `input_type`, since some models tell questions from passages; `token_vectors`
+    asks for them too, as another refdesk does whose model node this is."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -28,18 +29,33 @@ class EmbeddingsBody(BaseModel):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1)
     input_type: Literal["passage", "query"] = "passage"
+    token_vectors: bool = False
 
 
-def embeddings_reply(vectors: Sequence[Float32], model: str, *, as_base64: bool, token_count: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """One input's reply: its vector, how many tokens went in, and, if asked for, what late interaction reads."""
+
+    vector: Float32
+    tokens: int
+    token_bits: UInt8 | None = None
+    token_vectors: Float32 | None = None
+
+
+def embeddings_reply(body: EmbeddingsBody, embedded: Sequence[Embedded]) -> bytes:
     """The reply's JSON."""
-    data = [
-        {"object": "embedding", "index": i, "embedding": _base64(vector) if as_base64 else vector}
-        for i, vector in enumerate(vectors)
-    ]
-    usage = {"prompt_tokens": token_count, "total_tokens": token_count}
-    reply = {"object": "list", "data": data, "model": model, "usage": usage}
+    count = sum(one.tokens for one in embedded)
+    usage = {"prompt_tokens": count, "total_tokens": count}
+    data = [_item(i, one, body) for i, one in enumerate(embedded)]
+    reply = {"object": "list", "data": data, "model": body.model, "usage": usage}
     return orjson.dumps(reply, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _base64(vector: Float32) -> str:
-    return base64.b64encode(vector.astype(np.dtype("<f4")).tobytes()).decode()
+def _item(index: int, one: Embedded, body: EmbeddingsBody) -> dict[str, object]:
+    vector = to_base64(one.vector) if body.encoding_format == "base64" else one.vector
+    item: dict[str, object] = {"object": "embedding", "index": index, "embedding": vector}
+    if body.token_vectors:
+        item["tokens"] = one.tokens
+        item["token_bits"] = None if one.token_bits is None else to_base64(one.token_bits)
+        item["token_vectors"] = None if one.token_vectors is None else to_base64(one.token_vectors)
+    return item

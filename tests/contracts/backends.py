@@ -63,7 +63,7 @@ def local_backend(kind: str, root: Path) -> Backend:
         case "edge":
             return Backend(lambda: EdgeIndex.open(root), keeps=True)
         case "edge with payload indexes":
-            return Backend(lambda: EdgeIndex.open(root, index_from=1), keeps=True)
+            return Backend(lambda: EdgeIndex.open(root, large_from=1), keeps=True)
         case "qdrant":
             return Backend(
                 lambda: PairedIndex(QdrantIndex.on(AsyncQdrantClient(":memory:")), MemoryIndex()), keeps=True

@@ -1,7 +1,8 @@
 """What every Embedder promises, on every implementation: the shipped model, a specimen with prefixes, the fake."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +12,48 @@ from hypothesis import strategies as st
 
 from eval.checkpoints import SPECIMENS, write_checkpoint
 from models.base import Embedder, InputTooLongError, ModelUnavailableError, Passage, PassageEmbedding
-from models.fake import FakeEmbedder
+from models.fake import FakeEmbedder, WordTokenizer
 from models.openvino import OpenVinoEmbedder
+from models.remote_embedder import LocalPart, RemoteEmbedder
 from models.store import ModelStore
+from tests.model_server import AppServer
+from tests.nodes import model_node, remote_of
 
 WORDS = ("pump", "serviced", "every", "year", "the", "of", "日本", "😀", "naïve", "cells", "2,000", "white-matter")
+TORCH = ("torch", "torch-prefixed") if find_spec("torch") else ()  # in tests/live/torch.py's environment
 texts = st.lists(st.sampled_from(WORDS), max_size=20).map(" ".join)
 
 
-@pytest.fixture(scope="module", params=["openvino", "prefixed", "fake"])
-def embedder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedder]:
+@pytest.fixture(scope="module", params=["openvino", "prefixed", "fake", "node", *TORCH])
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedder | AppServer]:
+    if request.param == "node":
+        with model_node(tmp_path_factory.mktemp("node")) as server:
+            yield server
+        return
     embedder = _load(request.param, tmp_path_factory.mktemp("models"))
     yield embedder
     asyncio.run(embedder.close())
 
 
+@pytest.fixture
+async def embedder(loaded: Embedder | AppServer) -> AsyncIterator[Embedder]:
+    """What is loaded once; a node's client, which belongs to one event loop, anew for each test."""
+    if isinstance(loaded, AppServer):
+        remote = await RemoteEmbedder.connect(remote_of(loaded), "fake", LocalPart(WordTokenizer(), max_tokens=256))
+        yield remote
+        await remote.close()
+    else:
+        yield loaded
+
+
 def _load(which: str, scratch: Path) -> Embedder:
     store = ModelStore(None)
+    if which.startswith("torch"):
+        from models.torch import TorchEmbedder
+
+        (specimen,) = (one for one in SPECIMENS if one.name == "cls-prompts")
+        named = "all-MiniLM-L6-v2" if which == "torch" else write_checkpoint(specimen, scratch / which)
+        return TorchEmbedder.load(store.resolve(named, "embedder"), precision="f32", batch_tokens=512)
     if which == "openvino":
         return OpenVinoEmbedder.load(store.resolve("all-MiniLM-L6-v2", "embedder"), precision="f32", batch_tokens=512)
     if which == "prefixed":
@@ -133,7 +159,7 @@ async def test_cancelled_bulk_leaves_the_embedder_usable(embedder: Embedder) -> 
     assert len(await embedder.embed_passages([Passage("the pump")])) == 1
 
 
-@pytest.mark.parametrize("which", ["openvino", "fake"])
+@pytest.mark.parametrize("which", ["openvino", "fake", *TORCH])
 async def test_closed_embedder_refuses(which: str, tmp_path: Path) -> None:
     embedder = _load(which, tmp_path)
     await embedder.embed_queries(["pump"])
@@ -146,7 +172,7 @@ async def test_closed_embedder_refuses(which: str, tmp_path: Path) -> None:
 
 @given(text=st.text(max_size=60))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_offsets_are_code_points_of_the_text(embedder: Embedder, text: str) -> None:
+async def test_offsets_are_code_points_of_the_text(embedder: Embedder, text: str) -> None:
     (tokens,) = embedder.tokenizer.encode_batch([text])
     assert len(tokens) == embedder.tokenizer.count(text) == len(tokens.ids)
     assert tokens.offsets.shape == (len(tokens), 2)
@@ -156,7 +182,7 @@ def test_offsets_are_code_points_of_the_text(embedder: Embedder, text: str) -> N
     assert ((ends >= 0) & (ends <= len(text))).all()
 
 
-def test_tokens_are_found_where_they_stand(embedder: Embedder) -> None:
+async def test_tokens_are_found_where_they_stand(embedder: Embedder) -> None:
     text = "日本 😀 the pump"
     tokens = embedder.tokenizer.encode_batch([text])[0]
     words = [text[start:end] for start, end in tokens.offsets]

@@ -22,7 +22,10 @@ from models.extractive import ExtractiveGenerator
 from models.fake import FakeEmbedder
 from models.fake_generator import FakeGenerator
 from models.refusal import REFUSAL, is_refusal
+from models.remote import Remote
+from models.remote_generator import RemoteGenerator
 from tests.language_model import language_model
+from tests.model_server import MODEL, model_server
 
 PASSAGES = (
     "The Kestrel pump must be serviced every six months. Its oil is changed by the operator. Keep the log.",
@@ -38,10 +41,17 @@ def asked(passages: tuple[str, ...] = PASSAGES, question: str = QUESTION) -> Pro
     return Prompt((Message("user", "\n".join([*passages, question])),), question, passages)
 
 
-@pytest.fixture(params=["genai", "extractive", "fake"])
+@pytest.fixture(params=["genai", "extractive", "fake", "remote"])
 async def generator(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Generator]:
     if request.param == "genai":
         yield language_model()
+        return
+    if request.param == "remote":
+        with model_server() as server:
+            remote = RemoteGenerator(Remote("generator 'parrot'", [server.url], hint="see generator_urls"), MODEL)
+            await remote.learn()
+            yield remote
+            await remote.close()
         return
     made = ExtractiveGenerator(FakeEmbedder()) if request.param == "extractive" else FakeGenerator()
     yield made
@@ -129,7 +139,8 @@ async def test_counts(generator: Generator) -> None:
 
 
 async def test_a_closed_generator_says_so() -> None:
-    for generator in (ExtractiveGenerator(FakeEmbedder()), FakeGenerator()):
+    remote = RemoteGenerator(Remote("generator 'm'", ["http://127.0.0.1:1"], hint="see generator_urls"), "m")
+    for generator in (ExtractiveGenerator(FakeEmbedder()), FakeGenerator(), remote):
         await generator.close()
         with pytest.raises(ModelUnavailableError, match="closed"):
             await deltas(generator, asked(), GREEDY)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from models.openvino import OpenVinoCrossEncoder, OpenVinoEmbedder
 from models.store import ModelStore
 
 QUERY = "How often must the pump be serviced?"
+TORCH = ("torch-one-label", "torch-roberta-one-label") if find_spec("torch") else ()
 PASSAGES = (
     "White matter cells are cut.",
     "The pump must be serviced every year.",
@@ -23,7 +25,7 @@ PASSAGES = (
 )
 
 
-@pytest.fixture(scope="module", params=["one-label", "two-labels", "late-interaction", "fake"])
+@pytest.fixture(scope="module", params=["one-label", "two-labels", "late-interaction", "fake", *TORCH])
 def reranker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reranker]:
     reranker = _load(request.param, tmp_path_factory.mktemp("models"))
     yield reranker
@@ -35,8 +37,12 @@ def _load(which: str, scratch: Path) -> Reranker:
         return LateInteractionReranker(FakeEmbedder().info.fingerprint)
     if which == "fake":
         return FakeReranker()
-    (specimen,) = (one for one in SPECIMENS if one.name == which)
+    (specimen,) = (one for one in SPECIMENS if one.name == which.removeprefix("torch-"))
     folder = ModelStore(None).resolve(write_checkpoint(specimen, scratch / which), "cross-encoder")
+    if which.startswith("torch"):
+        from models.torch_cross_encoder import TorchCrossEncoder
+
+        return TorchCrossEncoder.load(folder, precision="f32", batch_tokens=128)
     return OpenVinoCrossEncoder.load(folder, precision="f32", batch_tokens=128)
 
 
@@ -69,7 +75,7 @@ async def test_calls_at_once_do_not_mix(reranker: Reranker) -> None:
         np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("which", ["one-label", "late-interaction", "fake"])
+@pytest.mark.parametrize("which", ["one-label", "late-interaction", "fake", *TORCH])
 async def test_closed_reranker_refuses(which: str, tmp_path: Path) -> None:
     reranker = _load(which, tmp_path)
     query, candidates = await _embedded(FakeEmbedder())

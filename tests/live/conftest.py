@@ -6,6 +6,7 @@ import pytest
 
 from tests.live.opensearch import OpenSearch, opensearch
 from tests.live.postgres import PostgresServer, postgres
+from tests.live.vllm import Vllm, vllm
 
 
 @pytest.fixture(scope="session")
@@ -17,4 +18,10 @@ def search_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearch
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     with postgres(fsync="off") as server:  # tests that end it start one of their own
+        yield server
+
+
+@pytest.fixture(scope="session")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
+    with vllm(tmp_path_factory.mktemp("vllm")) as server:
         yield server
