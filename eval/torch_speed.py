@@ -1,6 +1,6 @@
 """Passages a second of the torch models by batch budget, against sentence-transformers' own `encode` and `predict`.
 
-`python -m eval.torch_speed`, in an environment with torch (the extra `gpu`); on the GPU if there is one. Real passages of
+`python -m eval.torch_speed`, in an environment with torch (the extra `gpu`); on the GPU if there is one. Passages of
 SciFact, cut to the model's limit. The cross-encoder has MiniLM-L6's shape and random weights: its speed, not its worth.
 """
 
@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from shutil import copy
 
@@ -77,14 +78,14 @@ async def embedding(table: Table, precision: str, count: int, repeats: int) -> N
     for budget in BUDGETS[device.type]:
         embedder = TorchEmbedder.load(folder, precision="f32" if precision == "f32" else "bf16", batch_tokens=budget)
         texts = texts or passages(embedder, count)
-        speed = await rate(lambda e=embedder: e.embed_passages(texts), len(texts), repeats)  # type: ignore[misc]
+        speed = await rate(partial(embedder.embed_passages, texts), len(texts), repeats)
         table.add_row(f"refdesk, token vectors too, {precision}", f"{budget:,} tokens", f"{speed:,.0f}")
         await embedder.close()
     words = [passage.text for passage in texts]
     for kind in dict.fromkeys((precision, "f32")):
         model = SentenceTransformer(str(folder.path), device=str(device), model_kwargs={"dtype": dtype_of(kind)})
         for size in BATCHES[device.type]:
-            own = _threaded(lambda m=model, s=size: m.encode(words, batch_size=s, show_progress_bar=False))
+            own = _threaded(partial(model.encode, words, batch_size=size, show_progress_bar=False))
             table.add_row(f"encode(), {kind}", f"{size} texts", f"{await rate(own, len(words), repeats):,.0f}")
 
 
@@ -99,8 +100,7 @@ async def reranking(table: Table, precision: str, count: int, repeats: int) -> N
             ours = TorchCrossEncoder.load(
                 folder, precision="f32" if precision == "f32" else "bf16", batch_tokens=budget
             )
-            run = lambda o=ours: o.rerank(QUESTION, None, candidates)  # noqa: E731
-            speed = await rate(run, len(candidates), repeats)
+            speed = await rate(partial(ours.rerank, QUESTION, None, candidates), len(candidates), repeats)
             table.add_row(f"cross-encoder, refdesk, {precision}", f"{budget:,} tokens", f"{speed:,.0f}")
             await ours.close()
         model = CrossEncoder(
@@ -108,7 +108,7 @@ async def reranking(table: Table, precision: str, count: int, repeats: int) -> N
         )
         pairs = [(QUESTION, text) for text in texts]
         for size in BATCHES[device.type]:
-            own = _threaded(lambda s=size: model.predict(pairs, batch_size=s, show_progress_bar=False))
+            own = _threaded(partial(model.predict, pairs, batch_size=size, show_progress_bar=False))
             table.add_row(f"predict(), {precision}", f"{size} pairs", f"{await rate(own, len(pairs), repeats):,.0f}")
 
 

@@ -154,7 +154,7 @@ class _Connection(AIOHttpConnection):
         url: str,
         params: Mapping[str, Any] | None = None,
         body: bytes | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 (the library's signature)
+        timeout: float | None = None,
         ignore: Collection[int] = (),
         headers: Mapping[str, str] | None = None,
     ) -> Any:
