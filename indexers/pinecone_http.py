@@ -9,7 +9,7 @@ from typing import Any, cast
 import httpx2
 import orjson
 
-from indexers.base import IndexerError, IndexUnavailableError, InvalidPointError
+from indexers.base import IndexerError, IndexUnavailableError, InvalidPointError, NamespaceNotFoundError
 from indexers.retry import Retries, wait_of_status
 
 API_VERSION = "2025-10"  # the first with fetch, update and delete by metadata
@@ -29,7 +29,7 @@ class Reply:
         self.indexed_lsn = _number(response.headers.get(_INDEXED_LSN))
 
 
-class MissingError(IndexerError):
+class MissingError(NamespaceNotFoundError):
     """Pinecone knows no such namespace."""
 
 

