@@ -1,7 +1,7 @@
 """Passages a second of the torch models by batch budget, against sentence-transformers' own `encode` and `predict`.
 
-`python -m eval.torch_speed`, in an environment with torch (the extra `gpu`); on the GPU if there is one. Passages of
-SciFact, cut to the model's limit. The cross-encoder has MiniLM-L6's shape and random weights: its speed, not its worth.
+`python -m eval.torch_speed`, in an environment with torch (the extra `gpu`); on the GPU if there is one. Real passages
+of SciFact, cut to the model's limit. The cross-encoder has MiniLM-L6's shape and random weights: speed, not worth.
 """
 
 import argparse
@@ -10,10 +10,11 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from shutil import copy
+from typing import Literal
 
 import torch
 import transformers
@@ -70,50 +71,43 @@ async def rate(run: Run, count: int, repeats: int) -> float:
     return count / statistics.median(seconds)
 
 
-async def embedding(table: Table, precision: str, count: int, repeats: int) -> None:
+async def embedding(table: Table, precision: Literal["bf16", "f32"], count: int, repeats: int) -> None:
     """Rows of the embedder: ours by budget, then encode() by batch size, in the same precision and in its default."""
     device = choose_device()
     folder = ModelStore(None).resolve("all-MiniLM-L6-v2", "embedder")
-    texts: Sequence[Passage] = ()
+    texts: list[Passage] = []
     for budget in BUDGETS[device.type]:
-        embedder = TorchEmbedder.load(folder, precision="f32" if precision == "f32" else "bf16", batch_tokens=budget)
+        embedder = TorchEmbedder.load(folder, precision=precision, batch_tokens=budget)
         texts = texts or passages(embedder, count)
-        speed = await rate(partial(embedder.embed_passages, texts), len(texts), repeats)
+        speed = await rate(partial(embedder.embed_passages, texts), count, repeats)
         table.add_row(f"refdesk, token vectors too, {precision}", f"{budget:,} tokens", f"{speed:,.0f}")
         await embedder.close()
     words = [passage.text for passage in texts]
     for kind in dict.fromkeys((precision, "f32")):
         model = SentenceTransformer(str(folder.path), device=str(device), model_kwargs={"dtype": dtype_of(kind)})
         for size in BATCHES[device.type]:
-            own = _threaded(partial(model.encode, words, batch_size=size, show_progress_bar=False))
-            table.add_row(f"encode(), {kind}", f"{size} texts", f"{await rate(own, len(words), repeats):,.0f}")
+            own = partial(asyncio.to_thread, model.encode, words, batch_size=size, show_progress_bar=False)
+            table.add_row(f"encode(), {kind}", f"{size} texts", f"{await rate(own, count, repeats):,.0f}")
 
 
-async def reranking(table: Table, precision: str, count: int, repeats: int) -> None:
+async def reranking(table: Table, precision: Literal["bf16", "f32"], count: int, repeats: int) -> None:
     """Rows of the cross-encoder: ours by budget, then predict()."""
     device = choose_device()
+    texts = [json.loads(line)["text"][:1000] for line in CORPUS.read_text(encoding="utf-8").splitlines()[:count]]
     with tempfile.TemporaryDirectory() as scratch:
         folder = random_cross_encoder(Path(scratch))
-        texts = [json.loads(line)["text"][:1000] for line in CORPUS.read_text(encoding="utf-8").splitlines()[:count]]
-        candidates = [Candidate(text) for text in texts]
         for budget in BUDGETS[device.type]:
-            ours = TorchCrossEncoder.load(
-                folder, precision="f32" if precision == "f32" else "bf16", batch_tokens=budget
-            )
-            speed = await rate(partial(ours.rerank, QUESTION, None, candidates), len(candidates), repeats)
+            ours = TorchCrossEncoder.load(folder, precision=precision, batch_tokens=budget)
+            run = partial(ours.rerank, QUESTION, None, [Candidate(text) for text in texts])
+            speed = await rate(run, count, repeats)
             table.add_row(f"cross-encoder, refdesk, {precision}", f"{budget:,} tokens", f"{speed:,.0f}")
             await ours.close()
-        model = CrossEncoder(
-            str(folder.path), device=str(device), max_length=512, model_kwargs={"dtype": dtype_of(precision)}
-        )
+        kind = {"dtype": dtype_of(precision)}
+        model = CrossEncoder(str(folder.path), device=str(device), max_length=512, model_kwargs=kind)
         pairs = [(QUESTION, text) for text in texts]
         for size in BATCHES[device.type]:
-            own = _threaded(partial(model.predict, pairs, batch_size=size, show_progress_bar=False))
-            table.add_row(f"predict(), {precision}", f"{size} pairs", f"{await rate(own, len(pairs), repeats):,.0f}")
-
-
-def _threaded(work: Callable[[], object]) -> Run:
-    return lambda: asyncio.to_thread(work)
+            own = partial(asyncio.to_thread, model.predict, pairs, batch_size=size, show_progress_bar=False)
+            table.add_row(f"predict(), {precision}", f"{size} pairs", f"{await rate(own, count, repeats):,.0f}")
 
 
 async def measure(arguments: argparse.Namespace) -> Table:

@@ -28,7 +28,7 @@ from models.remote_tokens import RemoteTokens, Vocabulary
 from models.saying import check_length, timeout_error
 from models.streaming import StopScanner
 
-_MODELS_TIMEOUT_S = 10.0
+_MODELS_TIMEOUT_S = 5.0
 _MOST_FRAME = 64  # tokens that a chat template adds to a message, generously
 _STOPS_SENT = 4  # the most that OpenAI takes; further ones are looked for here alone
 

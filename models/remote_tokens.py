@@ -17,7 +17,7 @@ from models.remote import MalformedReplyError, Remote, Request, as_object
 
 CACHED = 16_384  # texts whose count is remembered: about a megabyte
 _AT_ONCE = 8
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 5.0
 _OPENAI_MESSAGE, _OPENAI_OPENING = 3, 3
 _PROBE = "x"
 

@@ -37,7 +37,8 @@ def proxy(target: str, *, delay_s: float = 0.0) -> Iterator[Proxy]:
             except OSError:
                 writer.transport.abort()
                 return
-            await asyncio.gather(_copy(made, reader, behind[1]), _copy(made, behind[0], writer))
+            with suppress(asyncio.CancelledError):  # the proxy ends
+                await asyncio.gather(_copy(made, reader, behind[1]), _copy(made, behind[0], writer))
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0)
         made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

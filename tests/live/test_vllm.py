@@ -110,7 +110,7 @@ async def test_a_slow_vllm_answers_late_and_beyond_the_deadline_not_at_all(llm: 
         async with desk_over(tmp_path, slow.url, generation_timeout_s=1.0) as (_, http):
             reply = await ask(http)
             assert reply["refdesk"]["generator"] == "extractive"
-            assert "did not finish in 1 s" in " ".join(reply["refdesk"]["degraded"])
+            assert "did not answer in time" in " ".join(reply["refdesk"]["degraded"])  # when asked how long it is
             assert "six months" in reply["choices"][0]["message"]["content"]
 
 
