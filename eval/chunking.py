@@ -47,13 +47,14 @@ class Way:
 
 DEFAULT = Way("structure", 256, Settings.model_fields["chunk_overlap"].default)
 WAYS = (
-    *(Way("structure", 256, share) for share in (0.0, 0.1, 0.2, 0.3, 0.5)),
-    *(Way("structure", 192, share) for share in (0.0, 0.2)),
-    *(Way("structure", 128, share) for share in (0.0, 0.1, 0.2, 0.5)),
-    *(Way("structure", 64, share) for share in (0.0, 0.2)),
-    *(Way("windows", size, share) for size in (256, 128) for share in (0.0, 0.2)),
-    *(Way("langchain", size, share) for size in (256, 128) for share in (0.0, 0.2)),
-    *(Way("semantic-text-splitter", size, 0.0) for size in (256, 128)),
+    *(Way("structure", 256, share) for share in (0.0, 0.1, 0.2, 0.3)),
+    Way("structure", 192, 0.2),
+    *(Way("structure", 128, share) for share in (0.0, 0.2)),
+    Way("structure", 64, 0.2),
+    *(Way("windows", 256, share) for share in (0.0, 0.2)),
+    Way("windows", 128, 0.2),
+    *(Way("langchain", size, 0.2) for size in (256, 128)),
+    Way("semantic-text-splitter", 256, 0.0),
 )
 
 
