@@ -1,7 +1,8 @@
 """Ingestion end to end, read to searchable, beside the bare embedder on the very same chunks, in one run.
 
 `python -m eval.ingestion` prints chunks a second of: the embedder alone, an ingestion, an ingestion under one search
-client; and the ratios, which are what counts: rates are this machine's.
+client that asks once or five times a second or without a pause; and the ratios, which are what counts: rates are this
+machine's.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from server.settings import Settings
 
 CORPUS = Path("../shared/data/scifact/corpus.jsonl")
 QUERIES = Path("../shared/data/scifact/queries.jsonl")
+CLIENTS = {1.0: "asking once a second", 0.2: "asking five times a second", 0.0: "asking without a pause"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ async def bare(desk: Desk, file: Path) -> Rate:
     return Rate("embedder alone", len(passages), time.perf_counter() - started)
 
 
-async def ingest(desk: Desk, file: Path, namespace: str, *, searching: bool) -> Rate:
-    """An ingestion into an empty namespace, with or without a client that asks one question after another."""
+async def ingest(desk: Desk, file: Path, namespace: str, *, asking_every_s: float | None = None) -> Rate:
+    """An ingestion into an empty namespace, with or without a client, which never waits for less than its answer."""
     asked = [json.loads(line)["text"] for line in QUERIES.read_text().splitlines()]
     searches = 0
 
@@ -63,32 +65,34 @@ async def ingest(desk: Desk, file: Path, namespace: str, *, searching: bool) -> 
         nonlocal searches
         while True:
             question = f"{asked[searches % len(asked)]} {searches}"  # never the same: no cache answers
+            due = time.perf_counter() + (asking_every_s or 0.0)
             await desk.pipeline.search(SearchRequest(question, "docs", ("bare",), rerank=False))
             searches += 1
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
 
-    other = asyncio.create_task(client()) if searching else None
+    other = None if asking_every_s is None else asyncio.create_task(client())
     started = time.perf_counter()
     receipt = await desk.pipeline.ingest(list(sources(file)), Target("docs", namespace))
     seconds = time.perf_counter() - started
     if other is not None:
         other.cancel()
         await asyncio.wait([other])
-    name = "ingestion under one search client" if searching else "ingestion"
+    name = "ingestion" if asking_every_s is None else f"ingestion, one client {CLIENTS[asking_every_s]}"
     return Rate(name, receipt.tally.chunks, seconds, searches)
 
 
 async def run(documents: int, repeats: int) -> list[Rate]:
-    """All three, in turn, `repeats` times; of each the fastest, since what slows a run down is never the code alone."""
+    """All of them, in turn, `repeats` times; of each the fastest: what slows a run down is never the code alone."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "corpus.jsonl")
         file.write_text("\n".join(CORPUS.read_text().splitlines()[:documents]))
         desk = await build(Settings(data_dir=Path(folder, "data")), command="eval.ingestion")
         try:
-            await ingest(desk, file, "bare", searching=False)  # warm, and something to search
+            await ingest(desk, file, "bare")  # warm, and something to search
             rates = []
             for i in range(repeats):
-                rates += [await bare(desk, file), await ingest(desk, file, f"quiet-{i}", searching=False)]
-                rates += [await ingest(desk, file, f"busy-{i}", searching=True)]
+                rates += [await bare(desk, file), await ingest(desk, file, f"quiet-{i}")]
+                rates += [await ingest(desk, file, f"every-{s}-{i}", asking_every_s=s) for s in CLIENTS]
         finally:
             await desk.close()
     names = list(dict.fromkeys(rate.name for rate in rates))
