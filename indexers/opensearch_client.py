@@ -51,7 +51,7 @@ class Client:
         self._opensearch = AsyncOpenSearch(
             hosts=list(access.urls),
             http_auth=(access.user, access.password) if access.user else None,
-            ssl_context=ssl.create_default_context(cafile=access.ca_file) if secure else None,
+            ssl_context=_trusting(access.ca_file) if secure else None,
             timeout=access.timeout_s,
             connection_class=_Connection,
             max_retries=0,  # ours are within a budget
@@ -143,6 +143,13 @@ class Client:
     def _check_open(self) -> None:
         if self._is_closed:
             raise IndexUnavailableError("the index is closed; open it again")
+
+
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as exc:  # SSLError is one
+        raise IndexerError(f"opensearch_ca_file {str(ca_file)!r} is no file of PEM certificates: {exc}") from exc
 
 
 class _Connection(AIOHttpConnection):

@@ -211,7 +211,7 @@ class QdrantIndex:
     def _params(self, exact: bool) -> models.SearchParams:
         if exact:
             return models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
-        rescoring = models.QuantizationSearchParams(rescore=True, oversampling=self._options.oversampling)
+        rescoring = models.QuantizationSearchParams(rescore=True, oversampling=self._options.chosen_oversampling)
         is_quantized = self._options.quantization != "none"
         return models.SearchParams(hnsw_ef=self._options.search_width, quantization=rescoring if is_quantized else None)
 

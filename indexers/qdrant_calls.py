@@ -14,9 +14,10 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from indexers.base import IndexerError, IndexUnavailableError, NamespaceNotFoundError
-from indexers.retry import Retries, wait_of_status
+from indexers.retry import Backoff, Retries, wait_of_status
 
 T = TypeVar("T")
+_SEARCHES = Backoff(attempts=2, base_s=0.05)  # the other leg answers alone sooner than a third attempt would
 _HTTP_OF = {  # of those that say something to us; the others stand for a failure of the server
     StatusCode.NOT_FOUND: 404,
     StatusCode.UNAUTHENTICATED: 401,
@@ -37,10 +38,10 @@ class CollectionMissingError(NamespaceNotFoundError):
 
 
 class Calls:
-    """The calls of one index: they share a retry budget, and end when it is closed."""
+    """The calls of one index: they share two retry budgets, one for searches, and end when it is closed."""
 
     def __init__(self, retries: Retries) -> None:
-        self._retries = retries
+        self._retries, self._searching = retries, Retries(_SEARCHES)
         self._is_closed = False
 
     def close(self) -> None:
@@ -50,11 +51,11 @@ class Calls:
         if self._is_closed:
             raise IndexUnavailableError("the index is closed; open it again")
 
-    async def run(self, request: Callable[[], Awaitable[T]]) -> T:
+    async def run(self, request: Callable[[], Awaitable[T]], *, is_search: bool = False) -> T:
         """The result of an idempotent request. Raises CollectionMissingError and IndexUnavailableError."""
         self.check_open()
         with map_errors():
-            return await self._retries.run(request, wait_s)
+            return await (self._searching if is_search else self._retries).run(request, wait_s)
 
 
 def wait_s(exc: Exception) -> float | None:
@@ -90,6 +91,8 @@ def _translated(exc: Exception) -> IndexerError:
         return IndexUnavailableError(f"Qdrant refuses the key ({said}); check qdrant_api_key_file")
     if status == 503:
         return IndexUnavailableError(f"Qdrant cannot be reached ({said}); check qdrant_url, and that the server runs")
+    if status == 400:
+        return IndexUnavailableError(f"Qdrant refuses the request ({said}); see that its settings allow qdrant_…'s")
     return IndexUnavailableError(f"Qdrant failed ({said}); retry, and look into the server's log")
 
 

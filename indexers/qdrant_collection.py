@@ -4,6 +4,7 @@ Readers and writers use the alias `refdesk-docs`; behind it stands `refdesk-docs
 it (QdrantIndex.at_version) and takes its place in one call.
 """
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -32,7 +33,8 @@ class QdrantOptions:
     """How collections are made and asked. The first five hold for a collection from when it is made.
 
     `sharding` "custom" gives each namespace shards of its own. `write_consistency`: how many replicas must have applied
-    a write. `oversampling`: how many times top_k candidates the quantised vectors choose for the exact ones.
+    a write. `oversampling`: how many times top_k candidates the quantised vectors choose for the exact ones; 0: as many
+    as the quantisation needs.
     """
 
     shards: int = 1
@@ -43,9 +45,13 @@ class QdrantOptions:
     on_disk: bool = False  # the full vectors; the quantised ones stay in memory
     graph_links: int = 16  # of a vector in its namespace's HNSW graph
     search_width: int = 128  # HNSW's ef
-    oversampling: float = 2.0
+    oversampling: float = 0.0
     at_once: int = 4  # batches of an upsert under way
     prefix: str = "refdesk-"
+
+    @property
+    def chosen_oversampling(self) -> float:
+        return self.oversampling or (8.0 if self.quantization == "binary" else 2.0)
 
 
 class QdrantCollections:
@@ -157,8 +163,8 @@ class QdrantCollections:
         except IndexUnavailableError:
             if not await self._exists(name):  # if it does, another process was faster, or this one's first try
                 raise
-        for field, parameters in _indexes().items():
-            await self.index(name, field, parameters)
+        # at once: where a cluster has to agree on each, that is most of what making a collection takes
+        await asyncio.gather(*(self.index(name, field, parameters) for field, parameters in _indexes().items()))
 
     async def index(
         self, name: str, field: str, parameters: models.KeywordIndexParams | models.IntegerIndexParams = _COMMITS

@@ -71,7 +71,8 @@ class Partition:
                 search_params=params,
                 with_payload=[ID],
                 shard_key_selector=self._shards,
-            )
+            ),
+            is_search=True,
         )
         return found.points
 
@@ -147,9 +148,9 @@ class Partition:
             )
         )
 
-    async def _ask(self, request: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, request: Callable[[], Awaitable[T]], *, is_search: bool = False) -> T:
         try:
-            return await self._calls.run(request)
+            return await self._calls.run(request, is_search=is_search)
         except CollectionMissingError as exc:
             raise self._missing() from exc
 

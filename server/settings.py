@@ -149,7 +149,9 @@ class Settings(BaseSettings):
         default="scalar", description="Quantisation of a new collection's vectors; hits are rescored by the full ones."
     )
     qdrant_oversampling: float = Field(
-        default=2.0, ge=1, description="Candidates that quantised vectors choose, for each hit wanted."
+        default=0.0,
+        ge=0,
+        description="Candidates that quantised vectors choose, for each hit; 0: 8 for `binary`, 2 for the others.",
     )
     qdrant_on_disk: bool = Field(default=False, description="Keep a new collection's full vectors on disk only.")
     qdrant_graph_links: int = Field(

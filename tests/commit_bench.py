@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from indexers.base import View
-from indexers.memory import MemoryIndex
+from indexers.base import Index, View
 from server import tables
 from server.base import Changes, DocumentPatch, NamespaceState, PreparedDocument
 from server.catalog import Catalog
@@ -22,12 +21,12 @@ class Bench:
     """A catalog, an index and their writer, with one namespace."""
 
     catalog: Catalog
-    index: MemoryIndex
+    index: Index
     writer: Writer
     state: NamespaceState
 
     @classmethod
-    async def open(cls, backend: Backend, index: MemoryIndex) -> "Bench":
+    async def open(cls, backend: Backend, index: Index) -> "Bench":
         catalog = await Catalog.open(backend)
         await catalog.create_collection(COLLECTION)
         writer = Writer(catalog, index, token_bits_of=FINGERPRINT, retention_s=3600, grace_s=0)

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from indexers.qdrant_server import QdrantServer
 from tests.live.opensearch import OpenSearch, opensearch
 from tests.live.postgres import PostgresServer, postgres
+from tests.live.qdrant import qdrant
 from tests.live.vllm import Vllm, vllm
 
 
@@ -18,6 +20,12 @@ def search_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearch
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     with postgres(fsync="off") as server:  # tests that end it start one of their own
+        yield server
+
+
+@pytest.fixture(scope="session")
+def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantServer]:
+    with qdrant(tmp_path_factory.mktemp("qdrant")) as server:
         yield server
 
 

@@ -13,7 +13,7 @@ import orjson
 
 from server.build import Desk
 from tests.desks import GUIDE, LOCAL_TOKEN, NOTES, QUESTION, open_desk, open_http, running_server, upload
-from tests.live.slow import proxy
+from tests.live.proxy import Proxy
 from tests.live.vllm import MODEL, Vllm
 
 EMBEDDER = "all-MiniLM-L6-v2"
@@ -103,7 +103,8 @@ async def test_a_client_that_leaves_stops_the_generation_in_vllm(llm: Vllm, tmp_
 
 
 async def test_a_slow_vllm_answers_late_and_beyond_the_deadline_not_at_all(llm: Vllm, tmp_path: Path) -> None:
-    with proxy(llm.url, delay_s=0.3) as slow:
+    with Proxy.before(llm.url) as slow:
+        slow.delay_s = 0.3
         async with desk_over(tmp_path, slow.url, generation_timeout_s=60.0) as (_, http):
             assert (await ask(http, max_tokens=8))["refdesk"]["generator"] == MODEL
             slow.delay_s = 4.0
@@ -115,13 +116,13 @@ async def test_a_slow_vllm_answers_late_and_beyond_the_deadline_not_at_all(llm: 
 
 
 async def test_a_refusing_vllm_leaves_an_extractive_answer_and_is_found_again(llm: Vllm, tmp_path: Path) -> None:
-    with proxy(llm.url) as behind:
-        behind.is_refusing = True
+    with Proxy.before(llm.url) as behind:
+        behind.refuses = True
         async with desk_over(tmp_path, behind.url) as (_, http):
             reply = await ask(http)
             assert reply["refdesk"]["generator"] == "extractive"
             assert reply["refdesk"]["degraded"]
-            behind.is_refusing = False
+            behind.refuses = False
             await answered_by_vllm(http)
 
 
