@@ -2,12 +2,14 @@
 judged item by item. Typed values leave; the client library's dictionaries stay here."""
 
 import ssl
+from base64 import b64encode
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiohttp import ClientSSLError
 from opensearchpy import AIOHttpConnection, AsyncOpenSearch
 from opensearchpy import exceptions as refusals
 
@@ -50,7 +52,7 @@ class Client:
         secure = any(url.startswith("https:") for url in access.urls)
         self._opensearch = AsyncOpenSearch(
             hosts=list(access.urls),
-            http_auth=(access.user, access.password) if access.user else None,
+            headers={"authorization": _basic(access)} if access.user else None,
             ssl_context=_trusting(access.ca_file) if secure else None,
             timeout=access.timeout_s,
             connection_class=_Connection,
@@ -145,6 +147,11 @@ class Client:
             raise IndexUnavailableError("the index is closed; open it again")
 
 
+def _basic(access: Access) -> str:
+    """The library would write Latin-1, in which most passwords cannot be written; OpenSearch reads UTF-8."""
+    return "Basic " + b64encode(f"{access.user}:{access.password}".encode()).decode()
+
+
 def _trusting(ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
@@ -199,7 +206,7 @@ def map_errors(what: str) -> Iterator[None]:
 
 def _translated(what: str, exc: Exception) -> IndexerError:
     match exc:
-        case refusals.SSLError():
+        case refusals.ConnectionError() if _is_untrusted(exc):
             return IndexUnavailableError(
                 f"OpenSearch: no trusted TLS connection: {exc.error}; name the issuer in opensearch_ca_file"
             )
@@ -218,6 +225,11 @@ def _translated(what: str, exc: Exception) -> IndexerError:
         case refusals.TransportError():
             return IndexUnavailableError(f"OpenSearch: {what} failed with {exc.status_code}: {_reason(exc)}")
     return IndexUnavailableError(f"OpenSearch: {what}: {exc}; is it OpenSearch that answers at opensearch_urls?")
+
+
+def _is_untrusted(exc: refusals.ConnectionError) -> bool:
+    """The library has a class for this, but raises the one above it."""
+    return isinstance(exc, refusals.SSLError) or isinstance(exc.info, ClientSSLError)
 
 
 def _kind(exc: refusals.TransportError) -> str:
@@ -242,7 +254,7 @@ def _wait_s(exc: Exception) -> float | None:
     match exc:
         case Postponed():
             return 0.0
-        case refusals.SSLError():
+        case refusals.ConnectionError() if _is_untrusted(exc):
             return None
         case refusals.ConnectionError():
             return 0.0
