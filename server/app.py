@@ -7,12 +7,13 @@ from fastapi import FastAPI
 
 import server
 from server import errors
-from server.auth import Authenticate, Gate, Keys
+from server.auth import Authenticate, Callers, Keys
 from server.build import Desk
 from server.inference import Inference
 from server.limits import BodyLimit, Door
 from server.metrics import Metrics, Observe
 from server.node import Node, NodeKey
+from server.rates import LocalRates
 from server.routes import Face, admin, chat, documents, health, inference, keys, search
 from server.routes import models as model_list
 from server.routes import node as node_routes
@@ -24,7 +25,7 @@ def create_app(desk: Desk, *, local_token: str | None = None) -> FastAPI:
 
     `local_token` lets in commands on this machine (auth.py). FastAPI's pages load from a CDN, so they are off.
     """
-    metrics, models = Metrics(), desk.pipeline.models
+    metrics, models = Metrics(desk.redis), desk.pipeline.models
     face = Face(desk, Keys(desk.catalog), metrics)
     app = _new_app()
     app.state.face = face
@@ -33,7 +34,7 @@ def create_app(desk: Desk, *, local_token: str | None = None) -> FastAPI:
     for routes in (chat, model_list, inference, search, documents, keys, admin, health):
         app.include_router(routes.router)
     app.include_router(health.process)
-    return _layered(app, desk.settings, metrics, face.keys, local_token=local_token)
+    return _layered(app, desk.settings, metrics, Callers(face.keys, desk.rates), local_token=local_token)
 
 
 def create_node_app(node: Node, key: NodeKey) -> FastAPI:
@@ -43,7 +44,7 @@ def create_node_app(node: Node, key: NodeKey) -> FastAPI:
     app.state.inference = Inference(node.embedder, node.reranker, metrics)
     for router in (inference.router, node_routes.router, health.process):
         app.include_router(router)
-    return _layered(app, node.settings, metrics, key, local_token=None)
+    return _layered(app, node.settings, metrics, Callers(key, LocalRates()), local_token=None)
 
 
 def _new_app() -> FastAPI:
@@ -57,10 +58,12 @@ def _new_app() -> FastAPI:
     )
 
 
-def _layered(app: FastAPI, settings: Settings, metrics: Metrics, keys: Gate, *, local_token: str | None) -> FastAPI:
+def _layered(
+    app: FastAPI, settings: Settings, metrics: Metrics, callers: Callers, *, local_token: str | None
+) -> FastAPI:
     errors.install(app, metrics.count_error)
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
-    app.add_middleware(Authenticate, keys=keys, required=settings.keys_required, local_token=local_token)
+    app.add_middleware(Authenticate, callers=callers, settings=settings, local_token=local_token)
     app.add_middleware(Door, max_concurrent=settings.max_concurrent)
     app.add_middleware(errors.Guard, on_error=metrics.count_error)
     app.add_middleware(Observe, metrics=metrics)

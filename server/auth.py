@@ -15,10 +15,20 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.base import ConflictError, ForbiddenError, InvalidRequestError, Principal, Role, UnauthorizedError
+from server.base import (
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    OverloadedError,
+    Principal,
+    Role,
+    UnauthorizedError,
+)
 from server.catalog import Catalog
 from server.catalog_keys import StoredKey
 from server.limits import OPEN_PATHS
+from server.rates import Rates
+from server.settings import Settings
 
 FIRST_KEY = "key_000000000000"
 CACHE_S = 5.0
@@ -31,11 +41,12 @@ LOCAL = Principal("local", "command line", frozenset(ROLES))
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What a key may do. `namespaces` ("collection:namespace", "collection:*") None: all; `groups` None: all
-    documents, whatever their ACL. Raises InvalidRequestError."""
+    documents, whatever their ACL; `requests_per_minute` None: the setting's. Raises InvalidRequestError."""
 
     roles: tuple[Role, ...] = ("read",)
     namespaces: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = ()
+    requests_per_minute: float | None = None
 
     def __post_init__(self) -> None:
         for role in self.roles:
@@ -76,6 +87,7 @@ class Keys:
             groups=None if claims.groups is None else frozenset(claims.groups),
             expires_at=None if lifetime_s is None else now + lifetime_s,
             created_at=now,
+            requests_per_minute=claims.requests_per_minute,
         )
         await self._catalog.add_key(key)
         return key, secret
@@ -110,7 +122,7 @@ class Keys:
             self._cached[sha256] = (self._clock() + CACHE_S, key)
         if key is None or key.revoked_at is not None or (key.expires_at or float("inf")) <= time.time():
             raise UnauthorizedError("this key is unknown, revoked or expired: ask an administrator for one")
-        return Principal(key.id, key.name, key.roles, key.namespaces, key.groups)
+        return Principal(key.id, key.name, key.roles, key.namespaces, key.groups, key.requests_per_minute)
 
 
 def _sha256(secret: str) -> str:
@@ -123,19 +135,39 @@ class Gate(Protocol):
     async def principal(self, secret: str) -> Principal: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Who may call, and how often."""
+
+    keys: Gate
+    rates: Rates
+
+
 class Authenticate:
-    """ASGI: finds out whose key a request carries, before a byte of its body is read.
+    """ASGI: finds out whose key a request carries and whether it may ask again, before a byte of its body is read.
 
     `local_token` is the lock file's: who can read that file can read the data folder, so it is an admin's.
     """
 
-    def __init__(self, app: ASGIApp, keys: Gate, *, required: bool, local_token: str | None) -> None:
-        self.app, self.keys, self.required, self.local_token = app, keys, required, local_token
+    def __init__(self, app: ASGIApp, callers: Callers, *, settings: Settings, local_token: str | None) -> None:
+        self.app, self.keys, self.rates, self.local_token = app, callers.keys, callers.rates, local_token
+        self.required, self.per_minute = settings.keys_required, settings.requests_per_minute
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            scope.setdefault("state", {})["principal"] = await self._principal(Headers(scope=scope))
+            principal = await self._principal(Headers(scope=scope))
+            if principal not in (LOCAL, EVERYONE):
+                await self._count(principal)
+            scope.setdefault("state", {})["principal"] = principal
         await self.app(scope, receive, send)
+
+    async def _count(self, principal: Principal) -> None:
+        """Raises OverloadedError if the key's limit is reached."""
+        per_minute = principal.requests_per_minute or self.per_minute
+        if per_minute and (wait_s := await self.rates.take(principal.key_id, per_minute)):
+            raise OverloadedError(
+                f"key {principal.key_id} may send {per_minute:g} requests a minute: try again in {wait_s:.1f} s", wait_s
+            )
 
     async def _principal(self, headers: Headers) -> Principal:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")

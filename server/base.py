@@ -221,13 +221,14 @@ Role = Literal["read", "write", "admin"]
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who asks: a key's claims. `namespaces` are "collection:namespace" or "collection:*"; None means all.
-    `groups` None means every document, whatever its ACL (admin)."""
+    `groups` None means every document, whatever its ACL (admin). `requests_per_minute` None: the setting's."""
 
     key_id: str
     name: str
     roles: frozenset[Role]
     namespaces: tuple[str, ...] | None = None
     groups: frozenset[str] | None = None
+    requests_per_minute: float | None = None
 
 
 # --- search --------------------------------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ class SearchResult:
     commits: Mapping[str, int]  # namespace → the commit it was read at
     reranker: str | None
     degraded: tuple[str, ...] = ()  # what was missing: "dense leg: …"
-    cached: bool = False
+    cached: Literal["l1", "l2"] | None = None  # in which level of the cache the ranking was found
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     query_tokens: int = 0
     best_dense: float = 0.0  # the best cosine of the dense leg: what answerability is judged by

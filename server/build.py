@@ -13,16 +13,20 @@ from indexers.chunk import Chunker, ChunkSettings
 from models.base import Embedder, Generator, ModelUnavailableError, Reranker, UnsupportedModelError
 from models.store import ModelStore
 from server.base import InvalidRequestError
+from server.cache import Beneath
 from server.catalog import Catalog
 from server.commit import Writer
 from server.lock import DataFolderLock
 from server.node import Node
 from server.pipeline import Models, Pipeline
+from server.rank import Ranking
+from server.rates import LocalRates, Rates
 from server.rerank import Depth, Reranking
 from server.settings import Settings, read_secret
 
 if TYPE_CHECKING:
     from models.remote import Remote
+    from server.redis import Redis
 
 log = logging.getLogger("refdesk.build")
 
@@ -38,6 +42,8 @@ class Desk:
     index: Index
     writer: Writer
     pipeline: Pipeline
+    rates: Rates
+    redis: "Redis | None"
     _opened: AsyncExitStack
 
     async def close(self) -> None:
@@ -68,8 +74,17 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
         )
         opened.push_async_callback(writer.close)
         await writer.recover()
-        pipeline = Pipeline(settings, catalog, index, writer=writer, models=models, chunker=_chunker(settings, models))
-        return Desk(settings, lock, store, catalog, index, writer, pipeline, opened.pop_all())
+        redis, rates, shared_cache = await _open_redis(settings, opened)
+        pipeline = Pipeline(
+            settings,
+            catalog,
+            index,
+            writer=writer,
+            models=models,
+            chunker=_chunker(settings, models),
+            shared_cache=shared_cache,
+        )
+        return Desk(settings, lock, store, catalog, index, writer, pipeline, rates, redis, opened.pop_all())
 
 
 async def build_node(settings: Settings) -> Node:
@@ -91,6 +106,28 @@ async def _open_catalog(settings: Settings) -> Catalog:
 
     password = read_secret(settings.catalog_password_file)
     return await Catalog.open(Postgres(settings.catalog_url, password, Limits(read_s=settings.catalog_timeout_s)))
+
+
+async def _open_redis(
+    settings: Settings, opened: AsyncExitStack
+) -> tuple["Redis | None", Rates, Beneath[Ranking] | None]:
+    """What processes share for speed: rates and the cache; without Redis each process keeps its own."""
+    if not settings.redis_url:
+        return None, LocalRates(), None
+    from server.redis import Redis
+    from server.redis_cache import WRITES, RedisCache
+    from server.redis_rates import RedisRates
+
+    redis = Redis(
+        settings.redis_url,
+        read_secret(settings.redis_password_file),
+        timeout_s=settings.redis_timeout_ms / 1000,
+        connections=settings.max_concurrent + WRITES,
+    )
+    opened.push_async_callback(redis.close)
+    cache = RedisCache(redis, settings.cache_ttl_s, encode=Ranking.encode, decode=Ranking.decode)
+    opened.push_async_callback(cache.close)
+    return redis, RedisRates(redis), cache
 
 
 async def _open_index(settings: Settings) -> Index:

@@ -25,6 +25,7 @@ class StoredKey:
     expires_at: float | None
     created_at: float
     revoked_at: float | None = None
+    requests_per_minute: float | None = None  # None: as many as the setting says
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ def _key(row: Row[*tuple[Any, ...]]) -> StoredKey:
         expires_at=row.expires_at,
         created_at=row.created_at,
         revoked_at=row.revoked_at,
+        requests_per_minute=row.requests_per_minute,
     )
 
 
@@ -66,6 +68,7 @@ def add_key(connection: Connection, key: StoredKey) -> None:
             expires_at=key.expires_at,
             created_at=key.created_at,
             revoked_at=key.revoked_at,
+            requests_per_minute=key.requests_per_minute,
         )
     )
 

@@ -31,6 +31,7 @@ def add(
         bool, typer.Option("--all-groups", help="It reads every document, whatever its ACL.")
     ] = False,
     days: Annotated[float | None, typer.Option(help="It expires after so many days.", min=0)] = None,
+    per_minute: Annotated[float | None, typer.Option(help="Requests a minute; default: a setting's.", min=0.1)] = None,
 ) -> None:
     """Make a key; it is shown once."""
     body = {
@@ -39,6 +40,7 @@ def add(
         "namespaces": namespace or None,
         "groups": None if all_groups else group or [],
         "lifetime_s": None if days is None else days * 86_400,
+        "requests_per_minute": per_minute,
     }
 
     async def work() -> None:

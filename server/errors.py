@@ -5,6 +5,7 @@ a fault of ours: the client gets an id, the log gets the same id with the place,
 """
 
 import logging
+import math
 import secrets
 import traceback
 from collections.abc import Callable, Mapping
@@ -122,7 +123,7 @@ def respond(error: Exception, dialect: Dialect = openai_body) -> Response:
     failure = failure_of(error)
     headers = {}
     if failure.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, round(failure.retry_after_s)))
+        headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after_s)))
     if failure.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, HTTPException) and error.headers:

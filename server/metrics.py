@@ -2,14 +2,19 @@
 
 import secrets
 import time
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.base import Answer, SearchResult
 from server.telemetry import Trace
+
+if TYPE_CHECKING:
+    from server.redis import Redis
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds
@@ -18,8 +23,11 @@ FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 
 class Metrics:
     """Every metric of one app."""
 
-    def __init__(self) -> None:
+    def __init__(self, redis: "Redis | None" = None) -> None:
         self.registry = r = CollectorRegistry()
+        self.has_l2 = redis is not None
+        if redis is not None:
+            r.register(RedisCommands(redis))
         self.requests = Counter(
             "refdesk_requests_total", "Requests answered.", ["method", "route", "status"], registry=r
         )
@@ -49,7 +57,9 @@ class Metrics:
         self.errors.labels(type(error).__name__).inc()
 
     def count_search(self, result: SearchResult) -> None:
-        self.cache.labels("l1", "hit" if result.cached else "miss").inc()
+        self.cache.labels("l1", "hit" if result.cached == "l1" else "miss").inc()
+        if self.has_l2 and result.cached != "l1":
+            self.cache.labels("l2", "hit" if result.cached == "l2" else "miss").inc()
         self.tokens.labels("query").inc(result.query_tokens)
         if result.degraded:
             self.degraded.inc()
@@ -69,6 +79,19 @@ class Metrics:
     def expose(self) -> bytes:
         """The text format that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+
+class RedisCommands(Collector):
+    """What became of the commands sent to Redis, or not sent while it is left alone."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self.redis = redis
+
+    def collect(self) -> Iterable[Metric]:
+        commands = CounterMetricFamily("refdesk_redis_commands", "Commands to Redis, by outcome.", labels=["outcome"])
+        for outcome in ("ok", "error", "skipped"):
+            commands.add_metric([outcome], self.redis.counts[outcome])
+        yield commands
 
 
 class Observe:

@@ -32,7 +32,7 @@ from server.base import (
     SearchResult,
     TextDelta,
 )
-from server.cache import Cache
+from server.cache import Beneath, Cache
 from server.catalog import Catalog
 from server.cite import cite
 from server.commit import Writer
@@ -59,12 +59,20 @@ class Models:
 
 class Pipeline:
     def __init__(
-        self, settings: Settings, catalog: Catalog, index: Index, *, writer: Writer, models: Models, chunker: Chunker
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        index: Index,
+        *,
+        writer: Writer,
+        models: Models,
+        chunker: Chunker,
+        shared_cache: Beneath[Ranking] | None = None,
     ) -> None:
         self.settings, self.catalog, self.index = settings, catalog, index
         self.writer, self.models, self.chunker = writer, models, chunker
         self.ranker = Ranker(settings, catalog, index, embedder=models.embedder, reranking=models.reranking)
-        self.rankings: Cache[Ranking] = Cache(settings.cache_entries, settings.cache_ttl_s)
+        self.rankings: Cache[Ranking] = Cache(settings.cache_entries, settings.cache_ttl_s, beneath=shared_cache)
 
     # --- search ----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
+
+import orjson
 
 from indexers.base import Index, View
 from models.base import Embedder, ModelError, QueryEmbedding
@@ -34,6 +37,20 @@ class Ranking:
     query_tokens: int
     best_dense: float
     best_rerank: float
+
+    def encode(self) -> bytes:
+        """JSON, floats exactly: what a cache that processes share keeps."""
+        return orjson.dumps(self, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    @classmethod
+    def decode(cls, data: bytes | str) -> Self:
+        """Raises ValueError for what `encode` has not made."""
+        try:
+            stored = orjson.loads(data)
+            entries = tuple(Ranked(**entry) for entry in stored.pop("entries"))
+            return cls(entries=entries, degraded=tuple(stored.pop("degraded")), **stored)
+        except (TypeError, AttributeError, KeyError) as exc:
+            raise ValueError(f"no encoded ranking: {exc}") from exc
 
 
 Chunks = dict[str, StoredChunk]

@@ -91,6 +91,19 @@ class Settings(BaseSettings):
         default=None, description="File that holds the key which a model node asks of its callers."
     )
 
+    redis_url: str = Field(
+        default="",
+        repr=False,
+        description="`redis://host:6379/0`, where processes share cached searches and rate limits; empty: each has its "
+        "own.",
+    )
+    redis_password_file: Path | None = Field(default=None, description="File that holds its password.")
+    redis_timeout_ms: float = Field(
+        default=100,
+        gt=0,
+        description="What a search waits for Redis at most; a slow one is left alone for a while.",
+    )
+
     # collections
     collection: str = Field(
         default="docs", pattern=r"^[a-z0-9][a-z0-9-]{0,44}$", description="The collection used when none is named."
@@ -229,6 +242,9 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
     keys_required: bool = Field(default=True, description="Refuse requests without a key.")
+    requests_per_minute: float = Field(
+        default=0, ge=0, description="Requests of a key that has no limit of its own; 0: no limit."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 
     @model_validator(mode="before")

@@ -162,6 +162,7 @@ keys = Table(
     Column("expires_at", Float),
     Column("created_at", Float, nullable=False),
     Column("revoked_at", Float),
+    Column("requests_per_minute", Float),  # null: as many as the setting says
 )
 
 failures = Table(

@@ -22,6 +22,7 @@ class KeyBody(BaseModel):
     namespaces: list[str] | None = None
     groups: list[str] | None = []
     lifetime_s: float | None = Field(None, gt=0)
+    requests_per_minute: float | None = Field(None, ge=0.1, le=60_000)
 
 
 @router.post("/v1/keys")
@@ -29,7 +30,7 @@ async def add_key(body: KeyBody, request: Request, _: Admin) -> Response:
     """Make a key."""
     namespaces = None if body.namespaces is None else tuple(body.namespaces)
     groups = None if body.groups is None else tuple(body.groups)
-    claims = Claims(tuple(body.roles), namespaces, groups)
+    claims = Claims(tuple(body.roles), namespaces, groups, body.requests_per_minute)
     key, secret = await face_of(request).keys.add(body.name, claims, lifetime_s=body.lifetime_s)
     return json_response({**key_reply(key), "key": secret}, 201)
 
@@ -57,6 +58,7 @@ def key_reply(key: StoredKey) -> dict[str, object]:
         "roles": sorted(key.roles),
         "namespaces": key.namespaces,
         "groups": None if key.groups is None else sorted(key.groups),
+        "requests_per_minute": key.requests_per_minute,
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,

@@ -207,7 +207,7 @@ def extras(answer: Answer) -> dict[str, object]:
             "generator": answer.generator,
             "reranker": answer.search.reranker,
             "commits": dict(answer.search.commits),
-            "cached": answer.search.cached,
+            "cached": answer.search.cached is not None,
             "degraded": answer.degraded,
             "timings_ms": dict(answer.timings_ms),
         },

@@ -32,7 +32,7 @@ def search_reply(result: SearchResult, timings_ms: Mapping[str, float]) -> bytes
             "commits": dict(result.commits),
             "reranker": result.reranker,
             "degraded": result.degraded,
-            "cached": result.cached,
+            "cached": result.cached is not None,
             "timings_ms": dict(timings_ms),
             "usage": {"query_tokens": result.query_tokens},
         }

@@ -166,6 +166,33 @@ async def test_groups_decide_which_documents_are_seen(desk: Desk) -> None:
         assert (await http.get(f"/v1/documents/{hidden}/text")).json()["text"].startswith("# Salaries")
 
 
+async def test_a_key_that_asks_too_often_is_told_when_to_come_back(desk: Desk, http: httpx2.AsyncClient) -> None:
+    made = (await http.post("/v1/keys", json={"name": "slow", "requests_per_minute": 6})).json()
+    async with open_http(desk, key=made["key"]) as slow, open_http(desk, key=await new_key(desk)) as other:
+        assert (await slow.get("/v1/models")).status_code == 200
+        response = await slow.get("/v1/models")
+        assert (response.status_code, response.headers["Retry-After"]) == (429, "10")
+        error = response.json()["error"]
+        assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+        assert made["id"] in error["message"]
+        assert made["key"] not in error["message"]
+        assert (await slow.get("/health")).status_code == 200
+        for _ in range(20):
+            assert (await other.get("/v1/models")).status_code == 200
+    for wrong in (0, -1, "many", 1e9):
+        assert (await refused(http, "POST", "/v1/keys", json={"name": "n", "requests_per_minute": wrong}))[0] == 400
+
+
+async def test_a_rate_for_every_key_without_one_of_its_own(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, requests_per_minute=6) as desk:
+        async with open_http(desk, key=await new_key(desk)) as http:
+            assert [(await http.get("/v1/models")).status_code for _ in range(2)] == [200, 429]
+        async with open_http(desk, key=await new_key(desk, Claims(requests_per_minute=600))) as http:
+            assert [(await http.get("/v1/models")).status_code for _ in range(9)] == [200] * 9
+        async with open_http(desk) as http:  # commands on this machine
+            assert [(await http.get("/v1/models")).status_code for _ in range(9)] == [200] * 9
+
+
 async def test_keys_off_lets_everybody_on_this_machine_in(tmp_path: Path) -> None:
     async with open_desk(tmp_path, keys_required=False) as desk, open_http(desk, key=None) as http:
         assert (await http.get("/v1/models")).status_code == 200
