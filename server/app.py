@@ -3,6 +3,8 @@
 From the outside in they observe, answer errors, keep the door, find the caller and limit the body.
 """
 
+from functools import partial
+
 from fastapi import FastAPI
 
 import server
@@ -14,7 +16,7 @@ from server.limits import BodyLimit, Door
 from server.metrics import Metrics, Observe
 from server.node import Node, NodeKey
 from server.rates import LocalRates
-from server.routes import Face, admin, chat, documents, health, inference, keys, search
+from server.routes import Face, admin, chat, documents, health, inference, jobs, keys, search
 from server.routes import models as model_list
 from server.routes import node as node_routes
 from server.settings import Settings
@@ -25,13 +27,14 @@ def create_app(desk: Desk, *, local_token: str | None = None) -> FastAPI:
 
     `local_token` lets in commands on this machine (auth.py). FastAPI's pages load from a CDN, so they are off.
     """
-    metrics, models = Metrics(desk.redis), desk.pipeline.models
+    metrics, models = Metrics(desk.redis, desk.jobs), desk.pipeline.models
+    desk.jobs.on_receipt = partial(documents.count_receipt, metrics)
     face = Face(desk, Keys(desk.catalog), metrics)
     app = _new_app()
     app.state.face = face
     reranker = models.reranking.reranker if models.reranking else None
     app.state.inference = Inference(models.embedder, reranker, metrics, desk.catalog)
-    for routes in (chat, model_list, inference, search, documents, keys, admin, health):
+    for routes in (chat, model_list, inference, search, documents, jobs, keys, admin, health):
         app.include_router(routes.router)
     app.include_router(health.process)
     return _layered(app, desk.settings, metrics, Callers(face.keys, desk.rates), local_token=local_token)

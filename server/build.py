@@ -13,9 +13,12 @@ from indexers.chunk import Chunker, ChunkSettings
 from models.base import Embedder, Generator, ModelUnavailableError, Reranker, UnsupportedModelError
 from models.store import ModelStore
 from server.base import InvalidRequestError
+from server.bell import Bell, LocalBell
 from server.cache import Beneath
 from server.catalog import Catalog
+from server.catalog_jobs import Room
 from server.commit import Writer
+from server.jobs import GONE_S, Jobs
 from server.lock import DataFolderLock
 from server.node import Node
 from server.pipeline import Models, Pipeline
@@ -42,6 +45,7 @@ class Desk:
     index: Index
     writer: Writer
     pipeline: Pipeline
+    jobs: Jobs
     rates: Rates
     redis: "Redis | None"
     _opened: AsyncExitStack
@@ -84,7 +88,9 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
             chunker=_chunker(settings, models),
             shared_cache=shared_cache,
         )
-        return Desk(settings, lock, store, catalog, index, writer, pipeline, rates, redis, opened.pop_all())
+        jobs = _jobs(settings, catalog, pipeline, redis)
+        opened.push_async_callback(jobs.close)
+        return Desk(settings, lock, store, catalog, index, writer, pipeline, jobs, rates, redis, opened.pop_all())
 
 
 async def build_node(settings: Settings) -> Node:
@@ -122,12 +128,22 @@ async def _open_redis(
         settings.redis_url,
         read_secret(settings.redis_password_file),
         timeout_s=settings.redis_timeout_ms / 1000,
-        connections=settings.max_concurrent + WRITES,
+        connections=settings.max_concurrent + WRITES + settings.job_workers,
     )
     opened.push_async_callback(redis.close)
     cache = RedisCache(redis, settings.cache_ttl_s, encode=Ranking.encode, decode=Ranking.decode)
     opened.push_async_callback(cache.close)
     return redis, RedisRates(redis), cache
+
+
+def _jobs(settings: Settings, catalog: Catalog, pipeline: Pipeline, redis: "Redis | None") -> Jobs:
+    bell: Bell = LocalBell()
+    if redis is not None:
+        from server.redis_bell import RedisBell
+
+        bell = RedisBell(redis)
+    room = Room(settings.max_jobs, settings.max_job_bytes)
+    return Jobs(catalog, pipeline.ingest, bell=bell, room=room, gone_s=GONE_S if settings.catalog_url else 0.0)
 
 
 async def _open_index(settings: Settings) -> Index:

@@ -32,6 +32,10 @@ POINTS = (
     "drop.catalog",  # after each batch
     "drop.finished",
 )
+JOB_POINTS = (  # passed by workers of jobs alone
+    "job.taken",  # nothing done yet
+    "job.done",  # everything committed, the catalog not told that the job ended
+)
 
 
 def _wanted() -> tuple[str, int] | None:
@@ -39,8 +43,9 @@ def _wanted() -> tuple[str, int] | None:
     if not wanted:
         return None
     point, _, passing = wanted.partition(":")
-    if point not in POINTS or not (passing or "1").isdecimal():
-        raise ValueError(f"REFDESK_FAULT={wanted!r}: name one of {', '.join(POINTS)}, or one with :N, or unset it")
+    if point not in POINTS + JOB_POINTS or not (passing or "1").isdecimal():
+        known = ", ".join(POINTS + JOB_POINTS)
+        raise ValueError(f"REFDESK_FAULT={wanted!r}: name one of {known}, or one with :N, or unset it")
     return point, int(passing or 1)
 
 

@@ -6,7 +6,7 @@ Memory holds a few windows of chunks, whatever the corpus; a file that cannot be
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -73,6 +73,11 @@ class Receipt:
 
 
 OnProgress = Callable[[Tally], None]
+BeforeCommit = Callable[[], Awaitable[None]]
+
+
+async def at_once() -> None:
+    """A commit waits for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +102,12 @@ class Ingestion:
         chunker: Chunker,
         target: Target,
         on_progress: OnProgress = lambda _: None,
+        before_commit: BeforeCommit = at_once,
     ) -> None:
+        """`before_commit` is awaited before each commit: what does not return, or raises, keeps it from being made."""
         self.settings, self.catalog, self.writer = settings, catalog, writer
         self.embedder, self.chunker, self.target, self.on_progress = embedder, chunker, target, on_progress
+        self.before_commit = before_commit
         self.tally, self.stages = Tally(), Stages()
         self.seen: set[str] = set()
         self.new: set[str] = set()  # ids read and not yet committed that the namespace did not hold before
@@ -274,6 +282,7 @@ class Ingestion:
                 or time.monotonic() - since >= self.settings.commit_interval_s
             )
             if is_due and (upserts or patches):
+                await self.before_commit()
                 with self.stages.span("commit"):
                     await self.writer.commit(state, Changes(upserts=tuple(upserts), patches=tuple(patches)))
                 self._count(upserts, patches)

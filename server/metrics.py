@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +14,7 @@ from server.base import Answer, SearchResult
 from server.telemetry import Trace
 
 if TYPE_CHECKING:
+    from server.jobs import Jobs
     from server.redis import Redis
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
@@ -23,11 +24,13 @@ FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 
 class Metrics:
     """Every metric of one app."""
 
-    def __init__(self, redis: "Redis | None" = None) -> None:
+    def __init__(self, redis: "Redis | None" = None, jobs: "Jobs | None" = None) -> None:
         self.registry = r = CollectorRegistry()
         self.has_l2 = redis is not None
         if redis is not None:
             r.register(RedisCommands(redis))
+        if jobs is not None:
+            r.register(JobCounts(jobs))
         self.requests = Counter(
             "refdesk_requests_total", "Requests answered.", ["method", "route", "status"], registry=r
         )
@@ -92,6 +95,23 @@ class RedisCommands(Collector):
         for outcome in ("ok", "error", "skipped"):
             commands.add_metric([outcome], self.redis.counts[outcome])
         yield commands
+
+
+class JobCounts(Collector):
+    """Uploads in the background: those that this process ended, and all that waited and ran when it last looked."""
+
+    def __init__(self, jobs: "Jobs") -> None:
+        self.jobs = jobs
+
+    def collect(self) -> Iterable[Metric]:
+        ended = CounterMetricFamily("refdesk_jobs", "Jobs that this process ended, by how.", labels=["state"])
+        for state in ("succeeded", "failed", "cancelled"):
+            ended.add_metric([state], self.jobs.counts[state])
+        yield ended
+        present = GaugeMetricFamily("refdesk_jobs_present", "Jobs of the catalog now, by state.", labels=["state"])
+        present.add_metric(["queued"], self.jobs.waiting)
+        present.add_metric(["running"], self.jobs.running)
+        yield present
 
 
 class Observe:

@@ -38,7 +38,7 @@ from server.cite import cite
 from server.commit import Writer
 from server.context import assemble
 from server.generate import Generation, generate, options_of, or_fallback, room_for_passages
-from server.ingest import Ingestion, OnProgress, Receipt, Target
+from server.ingest import BeforeCommit, Ingestion, OnProgress, Receipt, Target, at_once
 from server.markers import MarkerFilter
 from server.prompt import REFUSAL, build_prompt, is_refusal
 from server.rank import Chunks, Ranker, Ranking
@@ -237,7 +237,11 @@ class Pipeline:
     # --- documents -------------------------------------------------------------------------------------------------
 
     async def ingest(
-        self, sources: Iterable[Source | Upload], target: Target, on_progress: OnProgress | None = None
+        self,
+        sources: Iterable[Source | Upload],
+        target: Target,
+        on_progress: OnProgress | None = None,
+        before_commit: BeforeCommit = at_once,
     ) -> Receipt:
         """Read, cut, embed and commit sources; the receipt counts them and names what could not be read."""
         await self._ensure_collection(target.collection)
@@ -249,6 +253,7 @@ class Pipeline:
             chunker=self.chunker,
             target=target,
             on_progress=on_progress or (lambda _: None),
+            before_commit=before_commit,
         )
         return await ingestion.run(sources)
 

@@ -51,7 +51,7 @@ class Redis:
         self._client = Client.from_url(
             url,
             password=password,  # one in the URL goes before it
-            socket_timeout=timeout_s,
+            socket_timeout=None,  # `run` times all of it
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             max_connections=connections,
@@ -64,8 +64,11 @@ class Redis:
         self._logged_at = float("-inf")
         self.counts: Counter[Outcome] = Counter()
 
-    async def run(self, command: Callable[["Client"], Awaitable[T]], otherwise: T) -> T:
-        """A command's answer; `otherwise` if there is none in time, or while Redis is left alone."""
+    async def run(self, command: Callable[["Client"], Awaitable[T]], otherwise: T, *, wait_s: float = 0.0) -> T:
+        """A command's answer; `otherwise` if there is none in time, or while Redis is left alone.
+
+        `wait_s`: what the command itself may wait for something to come.
+        """
         if self._clock() < self._alone_until:
             self.counts["skipped"] += 1
             return otherwise
@@ -74,7 +77,7 @@ class Redis:
             self._alone_until = self._clock() + self._pause_s
         answer = otherwise
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s + wait_s):
                 answer = await command(self._client)
             self.counts["ok"] += 1
         except (ResponseError, ValueError) as exc:  # refused, or no value of ours: it answers

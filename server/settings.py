@@ -104,6 +104,13 @@ class Settings(BaseSettings):
         description="What a search waits for Redis at most; a slow one is left alone for a while.",
     )
 
+    # jobs: uploads with `background=true`
+    job_workers: int = Field(
+        default=1, ge=0, description="Uploads in the background worked on at once by this process."
+    )
+    max_jobs: int = Field(default=100, ge=1, description="Uploads in the background that may wait; more get 429 …")
+    max_job_bytes: int = Field(default=2 * 2**30, ge=1, description="… and so do more bytes than these in all.")
+
     # collections
     collection: str = Field(
         default="docs", pattern=r"^[a-z0-9][a-z0-9-]{0,44}$", description="The collection used when none is named."

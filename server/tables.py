@@ -191,3 +191,37 @@ tombstones = Table(
     Column("namespace", TEXT, nullable=False),
     Column("deleted_at", Float, nullable=False),
 )
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("key", KEY, primary_key=True),  # in the order of arrival
+    Column("id", TEXT, nullable=False, unique=True),
+    Column("state", TEXT, nullable=False),  # one of catalog_jobs.State
+    Column("collection", TEXT, nullable=False),
+    Column("namespace", TEXT, nullable=False),
+    Column("groups", TEXT, nullable=False),  # JSON list
+    Column("metadata", TEXT, nullable=False),  # JSON object
+    Column("files", TEXT, nullable=False),  # JSON list of [uri, media type]
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_by", TEXT, nullable=False),  # a key's id
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("worker", TEXT),  # who took it: another name each time it is taken
+    Column("beats", Integer, nullable=False),  # grows while somebody is at it
+    Column("attempts", Integer, nullable=False),
+    Column("cancelling", Boolean, nullable=False),
+    Column("progress", TEXT, nullable=False),  # JSON object of counts
+    Column("receipt", TEXT),  # JSON, once it succeeded
+    Column("error", TEXT),  # JSON, once it failed
+)
+
+job_blocks = Table(
+    "job_blocks",
+    metadata,
+    Column("job_key", KEY, _part_of("jobs.key"), primary_key=True),
+    Column("file", Integer, primary_key=True),
+    Column("block", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)

@@ -96,7 +96,7 @@ def test_the_shape_is_openais() -> None:
 
 def test_too_many_requests_say_when_to_come_back() -> None:
     response = respond(OverloadedError("full", retry_after_s=2.4))
-    assert (response.status_code, response.headers["retry-after"]) == (429, "2")
+    assert (response.status_code, response.headers["retry-after"]) == (429, "3")
     assert respond(OverloadedError("full", retry_after_s=0.1)).headers["retry-after"] == "1"
 
 

@@ -1,6 +1,6 @@
 """Routes: each reads the request, asks the pipeline or the catalog, and shapes the reply. No route handles an error."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -58,9 +58,10 @@ def face_of(request: Request) -> Face:
     return cast(Face, request.app.state.face)
 
 
-def json_response(body: bytes | object, status: int = 200) -> Response:
+def json_response(body: bytes | object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON reply; bytes are JSON already."""
-    return Response(body if isinstance(body, bytes) else orjson.dumps(body), status, media_type="application/json")
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    return Response(content, status, headers, "application/json")
 
 
 def error_line(face: Face) -> Callable[[Exception], bytes]:

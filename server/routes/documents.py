@@ -14,6 +14,7 @@ from server.metrics import Metrics
 from server.routes import Reader, Writer, face_of, json_response, new_router
 from server.schemas.documents import (
     VerifyBody,
+    background_field,
     document_reply,
     groups_field,
     metadata_field,
@@ -22,6 +23,7 @@ from server.schemas.documents import (
     uploads,
     uri_of,
 )
+from server.schemas.jobs import job_reply
 
 router = new_router()
 MAX_FILES = 256  # of one upload
@@ -29,7 +31,10 @@ MAX_FILES = 256  # of one upload
 
 @router.post("/v1/documents")
 async def upload(request: Request, caller: Writer) -> Response:
-    """Ingest the files of a multipart form; returns when they can be searched. All unreadable: 422."""
+    """Ingest the files of a multipart form; returns when they can be searched. All unreadable: 422.
+
+    With `background=true` it returns when they are safe (202), and a job does the rest.
+    """
     face = face_of(request)
     async with request.form(max_files=MAX_FILES, max_fields=64) as form:
         files = uploads(form)
@@ -37,7 +42,11 @@ async def upload(request: Request, caller: Writer) -> Response:
         name = text_field(form, "namespace")
         (namespace,) = resolve(caller, collection, [name] if name else None)
         target = Target(collection, namespace, groups_field(form), metadata_field(form))
-        receipt = await face.desk.pipeline.ingest([Upload(uri_of(f), f.file, f.content_type) for f in files], target)
+        sent = [Upload(uri_of(f), f.file, f.content_type) for f in files]
+        if background_field(form):
+            job = await face.desk.jobs.add(sent, target, caller.key_id)
+            return json_response(job_reply(job), 202, {"Location": f"/v1/jobs/{job.id}"})
+        receipt = await face.desk.pipeline.ingest(sent, target)
     count_receipt(face.metrics, receipt)
     if receipt.tally.failures and not any(_outcomes(receipt).values()):
         raise receipt.tally.failures[0]

@@ -23,7 +23,7 @@ from server.base import InvalidRequestError, Principal, StoredDocument
 from server.ingest import Receipt, Tally
 
 MAX_URI_CHARS = 1024
-FIELDS = {"collection", "namespace", "groups", "metadata"}
+FIELDS = {"collection", "namespace", "groups", "metadata", "background"}
 
 
 def _exact(value: object) -> object:
@@ -68,6 +68,14 @@ def text_field(form: FormData, name: str) -> str | None:
     """A form field's text; None if it is missing or empty."""
     value = form.get(name)
     return value if isinstance(value, str) and value else None
+
+
+def background_field(form: FormData) -> bool:
+    """Whether the reply is to come before the work is done. Raises InvalidRequestError."""
+    given = text_field(form, "background") or "false"
+    if given not in {"true", "false"}:
+        raise InvalidRequestError(f"background={given!r:.40}: write true or false", "background")
+    return given == "true"
 
 
 def groups_field(form: FormData) -> tuple[str, ...]:

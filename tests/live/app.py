@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,33 @@ class App:
         reply: dict[str, Any] = response.json()
         return reply
 
+    def send(self, files: Mapping[str, str], **fields: Any) -> str:
+        """Upload in the background; the job's id."""
+        parts = [("file", (name, text.encode())) for name, text in files.items()]
+        with self.http() as http:
+            response = http.post("/v1/documents", files=parts, data={"background": "true", **fields})
+        assert response.status_code == 202, response.text
+        return str(response.json()["id"])
+
+    def ended(self, id_: str, within_s: float = 120) -> dict[str, Any]:
+        """A job, once it has ended."""
+        until = time.monotonic() + within_s
+        with self.http() as http:
+            while time.monotonic() < until:
+                job: dict[str, Any] = http.get(f"/v1/jobs/{id_}").json()
+                if job["state"] in {"succeeded", "failed", "cancelled"}:
+                    return job
+                time.sleep(0.1)
+        raise AssertionError(f"not ended within {within_s:g} s: {job}")
+
+    def dies(self, within_s: float = 120) -> None:
+        """Wait until the process, which a fault kills, is gone."""
+        until = time.monotonic() + within_s
+        while self.server.is_running:
+            assert time.monotonic() < until, self.server.log_tail()
+            time.sleep(0.05)
+        self.server.kill()
+
     def metric(self, name: str) -> float:
         """A sample of /metrics by its name and labels as they stand there; 0 if there is none."""
         with self.http() as http:
@@ -49,9 +77,8 @@ class App:
         return float(found[1]) if found else 0.0
 
 
-@contextmanager
-def app(folder: Path, settings: Mapping[str, object]) -> Iterator[App]:
-    """`refdesk serve` over a folder of its own, until the block ends."""
+def new_app(folder: Path, settings: Mapping[str, object]) -> App:
+    """`refdesk serve` over a folder of its own, not started yet."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     given = {"data_dir": folder / "data", "port": port, "embedder": "fake", "generator": "fake", **settings}
@@ -65,5 +92,13 @@ def app(folder: Path, settings: Mapping[str, object]) -> Iterator[App]:
             return False
 
     command = [sys.executable, "-m", "server", "serve"]
-    with Server("refdesk", command, folder, is_ready, {**environment, "PYTHONPATH": path}) as server:
-        yield App(url, server, folder / "data")
+    server = Server("refdesk", command, folder, is_ready, {**environment, "PYTHONPATH": path})
+    return App(url, server, folder / "data")
+
+
+@contextmanager
+def app(folder: Path, settings: Mapping[str, object]) -> Iterator[App]:
+    """One that runs until the block ends."""
+    made = new_app(folder, settings)
+    with made.server:
+        yield made

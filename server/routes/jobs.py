@@ -1,0 +1,53 @@
+"""Jobs: uploads in the background. Seen by those who may write to the namespace and read what was sent."""
+
+from typing import Annotated
+
+from fastapi import Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.access import is_readable, may_reach
+from server.base import Principal
+from server.catalog_jobs import Job, no_job
+from server.jobs import Jobs
+from server.routes import Writer, face_of, json_response, new_router
+from server.schemas.jobs import job_reply
+
+router = new_router()
+
+
+@router.get("/v1/jobs")
+async def list_jobs(
+    request: Request, caller: Writer, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> Response:
+    """A page of jobs, the newest first; `next` is the `after` of the next page."""
+    page, cursor = await face_of(request).desk.jobs.page(after, limit)
+    data = [job_reply(job) for job in page if _may_see(caller, job)]
+    return json_response({"object": "list", "data": data, "has_more": cursor is not None, "next": cursor})
+
+
+@router.get("/v1/jobs/{job_id}")
+async def get_job(job_id: str, request: Request, caller: Writer) -> Response:
+    """How far a job is."""
+    return json_response(job_reply(await _visible(face_of(request).desk.jobs, caller, job_id)))
+
+
+@router.post("/v1/jobs/{job_id}/cancel")
+async def cancel_job(job_id: str, request: Request, caller: Writer) -> Response:
+    """End a job; what it has committed stays."""
+    jobs = face_of(request).desk.jobs
+    await _visible(jobs, caller, job_id)
+    return json_response(job_reply(await jobs.cancel(job_id)))
+
+
+async def _visible(jobs: Jobs, caller: Principal, job_id: str) -> Job:
+    """Raises NotFoundError, in the words of the catalog also for a job that is not the caller's to see."""
+    job = await jobs.get(job_id)
+    if not _may_see(caller, job):
+        raise no_job(job_id)
+    return job
+
+
+def _may_see(caller: Principal, job: Job) -> bool:
+    is_own = job.created_by == caller.key_id
+    return may_reach(caller, job.collection, job.namespace) and (is_own or is_readable(job.groups, caller.groups))
