@@ -3,6 +3,8 @@
 Each process has an index of its own here, so that each job has a namespace of its own.
 """
 
+import random
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,3 +104,30 @@ def test_without_redis_jobs_go_on(settings: Settings, own_redis: RedisServer, tm
         own_redis.server.resume()
         time.sleep(1)
         all_succeed(other, [one.send(texts(9), namespace="n9")])
+
+
+def test_killed_again_and_again_a_job_ends_once(tmp_path: Path) -> None:
+    """One process on its own folder, killed at random instants of a job until one run is left alone."""
+    embedded: Settings = {"commit_documents": 10}
+    first = new_app(tmp_path, embedded)
+    first.server.start()
+    id_ = first.send(texts(1, 200))
+    time.sleep(random.uniform(0, 1))
+    first.server.kill()
+    for _ in range(3):
+        again = new_app(tmp_path, embedded)
+        again.server.start()
+        time.sleep(random.uniform(0, 1))
+        again.server.kill()
+    with app(tmp_path, embedded) as last:
+        job = last.ended(id_)
+        with last.http() as http:
+            found = http.get("/v1/documents", params={"limit": 1000}).json()["data"]
+            repaired = http.post("/v1/repair").json()["found"]
+    assert job["state"] == "succeeded"
+    assert job["receipt"]["added"] + job["receipt"]["unchanged"] == 200
+    assert len(found) == 200
+    assert not any(repaired.values())
+    with sqlite3.connect(last.data_dir / "catalog.sqlite") as catalog:
+        assert catalog.execute("SELECT count(*) FROM lives").fetchone() == (200,), "each was committed once"
+    catalog.close()
