@@ -17,12 +17,14 @@ from server.catalog import Catalog
 from server.commit import Writer
 from server.lock import DataFolderLock
 from server.node import Node
+from server.originals import Originals, OriginalStore
 from server.pipeline import Models, Pipeline
 from server.rerank import Depth, Reranking
 from server.settings import Settings, read_secret
 
 if TYPE_CHECKING:
     from models.remote import Remote
+    from server.s3 import S3
 
 log = logging.getLogger("refdesk.build")
 
@@ -38,6 +40,8 @@ class Desk:
     index: Index
     writer: Writer
     pipeline: Pipeline
+    originals: Originals
+    s3: "S3 | None"  # the S3 server that the settings name
     _opened: AsyncExitStack
 
     async def close(self) -> None:
@@ -62,14 +66,31 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
         opened.push_async_callback(catalog.close)
         index = await _open_index(settings)
         opened.push_async_callback(index.close)
+        s3 = await _open_s3(settings)
+        if s3 is not None:
+            opened.push_async_callback(s3.close)
+        originals = await Originals.of(catalog, _open_originals(settings, s3), keeps=settings.keep_originals)
+        opened.push_async_callback(originals.close)
         models = await _load_models(settings, store, opened)
         writer = Writer(
-            catalog, index, token_bits_of=models.embedder.info.fingerprint, retention_s=settings.retention_s
+            catalog,
+            index,
+            token_bits_of=models.embedder.info.fingerprint,
+            retention_s=settings.retention_s,
+            originals=originals,
         )
         opened.push_async_callback(writer.close)
         await writer.recover()
-        pipeline = Pipeline(settings, catalog, index, writer=writer, models=models, chunker=_chunker(settings, models))
-        return Desk(settings, lock, store, catalog, index, writer, pipeline, opened.pop_all())
+        pipeline = Pipeline(
+            settings,
+            catalog,
+            index,
+            writer=writer,
+            models=models,
+            chunker=_chunker(settings, models),
+            originals=originals,
+        )
+        return Desk(settings, lock, store, catalog, index, writer, pipeline, originals, s3, opened.pop_all())
 
 
 async def build_node(settings: Settings) -> Node:
@@ -180,6 +201,37 @@ def _open_opensearch(settings: Settings) -> TextIndex:
         replicas=settings.opensearch_replicas,
     )
     return OpenSearchIndex.connect(access, layout, settings.opensearch_analysis)
+
+
+async def _open_s3(settings: Settings) -> "S3 | None":
+    """A client of the S3 server, which is not asked anything yet."""
+    if not settings.s3_endpoint:
+        return None
+    with _extra("s3_endpoint"):
+        from server.s3 import S3, Access, Keys
+
+        key, secret = read_secret(settings.s3_access_key_file), read_secret(settings.s3_secret_key_file)
+        access = Access(
+            settings.s3_endpoint,
+            region=settings.s3_region,
+            keys=Keys(key, secret) if key and secret else None,
+            ca_file=settings.s3_ca_file,
+            path_style=settings.s3_path_style,
+            timeout_s=settings.s3_timeout_s,
+        )
+        return await S3.connect(access)
+
+
+def _open_originals(settings: Settings, s3: "S3 | None") -> OriginalStore:
+    if s3 is None or not settings.originals_url:
+        from server.originals_folder import FolderOriginals
+
+        return FolderOriginals(settings.data_dir / "originals")
+    from server.originals_s3 import S3Originals
+    from server.s3 import Encryption
+
+    encryption = Encryption(settings.s3_encryption, settings.s3_kms_key)
+    return S3Originals(s3, settings.originals_url, encryption)
 
 
 @contextmanager

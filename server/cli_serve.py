@@ -47,7 +47,7 @@ async def _serve(settings: Settings) -> None:
             url = url_of(settings.host, listener.getsockname()[1])
             desk.lock.update(url, token)
             err.print(f"listening on {url} after {time.perf_counter() - started:.1f} s", style="green")
-            sweeping = asyncio.create_task(sweep_regularly(desk.catalog, desk.writer))
+            sweeping = asyncio.create_task(sweep_regularly(desk.catalog, desk.writer, originals=desk.originals))
             await _Server(config).serve(sockets=[listener])
             sweeping.cancel()
         finally:

@@ -5,14 +5,13 @@ ingest: read → chunk → embed → commit (server/ingest.py).
 """
 
 import unicodedata
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from indexers.base import CollectionSpec, Float32, Index, View
 from indexers.chunk import Chunker
 from indexers.filter import to_json
-from indexers.sources import Source, Upload
 from models.base import Embedder, GenerationOptions, Generator
 from server.access import is_readable
 from server.answerable import answerability, threshold_for
@@ -37,9 +36,11 @@ from server.catalog import Catalog
 from server.cite import cite
 from server.commit import Writer
 from server.context import assemble
+from server.fetch import Sources
 from server.generate import Generation, generate, options_of, or_fallback, room_for_passages
 from server.ingest import Ingestion, OnProgress, Receipt, Target
 from server.markers import MarkerFilter
+from server.originals import Originals
 from server.prompt import REFUSAL, build_prompt, is_refusal
 from server.rank import Chunks, Ranker, Ranking
 from server.rerank import Reranking
@@ -59,10 +60,19 @@ class Models:
 
 class Pipeline:
     def __init__(
-        self, settings: Settings, catalog: Catalog, index: Index, *, writer: Writer, models: Models, chunker: Chunker
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        index: Index,
+        *,
+        writer: Writer,
+        models: Models,
+        chunker: Chunker,
+        originals: Originals | None = None,
     ) -> None:
+        """Without `originals`, the bytes of what is ingested are not kept."""
         self.settings, self.catalog, self.index = settings, catalog, index
-        self.writer, self.models, self.chunker = writer, models, chunker
+        self.writer, self.models, self.chunker, self.originals = writer, models, chunker, originals
         self.ranker = Ranker(settings, catalog, index, embedder=models.embedder, reranking=models.reranking)
         self.rankings: Cache[Ranking] = Cache(settings.cache_entries, settings.cache_ttl_s)
 
@@ -228,9 +238,7 @@ class Pipeline:
 
     # --- documents -------------------------------------------------------------------------------------------------
 
-    async def ingest(
-        self, sources: Iterable[Source | Upload], target: Target, on_progress: OnProgress | None = None
-    ) -> Receipt:
+    async def ingest(self, sources: Sources, target: Target, on_progress: OnProgress | None = None) -> Receipt:
         """Read, cut, embed and commit sources; the receipt counts them and names what could not be read."""
         await self._ensure_collection(target.collection)
         ingestion = Ingestion(
@@ -241,6 +249,7 @@ class Pipeline:
             chunker=self.chunker,
             target=target,
             on_progress=on_progress or (lambda _: None),
+            originals=self.originals,
         )
         return await ingestion.run(sources)
 

@@ -80,7 +80,7 @@ async def _ingest(face: Face, path: Path, target: Target) -> AsyncGenerator[byte
 async def repair_desk(request: Request, _: Admin) -> Response:
     """Make index and catalog agree again; what was found, and set right, by kind."""
     desk = face_of(request).desk
-    report = await repair(desk.catalog, desk.index, desk.writer)
+    report = await repair(desk.catalog, desk.index, desk.writer, desk.originals)
     return json_response({"object": "repair", "found": asdict(report)})
 
 
