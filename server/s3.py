@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 ATTEMPTS = 3
 CONNECTIONS = 32
 PIECE_BYTES = 256 * 1024
+SLOWEST_BYTES_S = 2**20  # an upload slower than this has failed
+BACKOFF_S = 5.0  # between the attempts, at most
 _NO_FILES = {  # a session's variables: (name in a file, name in the environment, value, conversion)
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
     "credentials_file": (None, None, os.devnull, None),
 }
 _DENIED = frozenset({401, 403})
+_DENYING = frozenset({"XAdminUserNotFound"})  # the Versity gateway's 404 for a key's id that it does not know
+_MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "NotFound", "404"})  # the last: an answer to HEAD has no code
 _OVERLOADED = frozenset({429, 503})
 
 
@@ -89,12 +93,16 @@ class Listed:
     stored_at: float
 
 
+class StoreDeniedError(StoreUnavailableError):
+    """The server knows us not, or does not let us."""
+
+
 class S3:
     """A client. Every method raises StoreUnavailableError if the server fails or refuses us; NotFoundError for a bucket
     that is not there."""
 
-    def __init__(self, client: "S3Client", opened: AsyncExitStack) -> None:
-        self._client, self._opened = client, opened
+    def __init__(self, client: "S3Client", opened: AsyncExitStack, timeout_s: float) -> None:
+        self._client, self._opened, self._timeout_s = client, opened, timeout_s
 
     @classmethod
     async def connect(cls, access: Access) -> Self:
@@ -102,6 +110,7 @@ class S3:
         from aiobotocore.config import AioConfig
         from aiobotocore.session import AioSession
         from botocore import UNSIGNED
+        from botocore.handlers import add_expect_header
 
         keys = access.keys or Keys("anonymous", "anonymous")  # without any, botocore would go and look for some
         config = AioConfig(
@@ -128,28 +137,32 @@ class S3:
                     config=config,
                 )
             )
-            return cls(client, opened.pop_all())
+            # for the 100 that it asks for, aiohttp would wait as long as a server hangs
+            client.meta.events.unregister("before-call.s3.PutObject", add_expect_header)
+            return cls(client, opened.pop_all(), access.timeout_s)
 
     async def close(self) -> None:
         await self._opened.aclose()
 
     async def put(self, place: Place, data: bytes, encryption: Encryption) -> None:
         """Store an object: in one request, so that it is there whole or not at all."""
+        # aiohttp times how long it reads, not how long it writes
         with _mapped(place):
-            await self._client.put_object(
-                Bucket=place.bucket,
-                Key=place.key,
-                Body=data,
-                ContentType="application/octet-stream",
-                **encryption.parameters(),  # type: ignore[arg-type]
-            )
+            async with asyncio.timeout(ATTEMPTS * (self._timeout_s + len(data) / SLOWEST_BYTES_S) + BACKOFF_S):
+                await self._client.put_object(
+                    Bucket=place.bucket,
+                    Key=place.key,
+                    Body=data,
+                    ContentType="application/octet-stream",
+                    **encryption.parameters(),  # type: ignore[arg-type]
+                )
 
     async def read(self, place: Place) -> AsyncGenerator[bytes, None]:
         """An object's bytes in pieces. Raises NotFoundError before the first."""
         with _mapped(place):
             found = await self._client.get_object(Bucket=place.bucket, Key=place.key)
             async with found["Body"] as body:
-                async for piece in body.content.iter_chunked(PIECE_BYTES):
+                async for piece in body.iter_chunks(PIECE_BYTES):
                     yield piece
 
     async def find(self, place: Place) -> Listed | None:
@@ -209,11 +222,11 @@ def _answered(place: Place, response: Mapping[str, object]) -> NotFoundError | S
     status = about.get("HTTPStatusCode", 0) if isinstance(about, Mapping) else 0
     if code == "NoSuchBucket":
         return NotFoundError(f"there is no bucket {place.bucket!r} at the S3 server: make it, or correct its name")
-    if status == 404:
+    if code in _MISSING:
         return NotFoundError(f"there is no object {_url(place)}")
-    if status in _DENIED:
+    if status in _DENIED or code in _DENYING:
         hint = "see s3_access_key_file and s3_secret_key_file, and what the bucket allows them"
-        return StoreUnavailableError(f"the S3 server denies us {_url(place)} ({code or status}): {hint}")
+        return StoreDeniedError(f"the S3 server denies us {_url(place)} ({code or status}): {hint}")
     if status in _OVERLOADED:
         return StoreUnavailableError(f"the S3 server is overloaded ({code or status}): {_url(place)} was tried in vain")
     return StoreUnavailableError(f"the S3 server failed at {_url(place)} ({status} {code})")

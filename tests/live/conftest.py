@@ -8,6 +8,7 @@ from indexers.qdrant_server import QdrantServer
 from tests.live.opensearch import OpenSearch, opensearch
 from tests.live.postgres import PostgresServer, postgres
 from tests.live.qdrant import qdrant
+from tests.live.s3 import S3Server, s3_server
 from tests.live.vllm import Vllm, vllm
 
 
@@ -26,6 +27,12 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantServer]:
     with qdrant(tmp_path_factory.mktemp("qdrant")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
 
