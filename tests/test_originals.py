@@ -1,6 +1,10 @@
 """Originals: what was ingested comes back byte by byte, to those who may read it, until its document is gone."""
 
+import asyncio
 import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -234,3 +238,22 @@ async def test_an_original_that_is_replaced_while_it_is_asked_for_is_the_new_one
     with pytest.raises(NotFoundError):
         await anext(desk.originals.read(replace(before).original))
     assert (await original(http, "a.txt")).content == b"Words.\r\n"
+
+
+@pytest.mark.parametrize("fault", ["commit.begun", "commit.catalog_written", "commit.applied"])
+async def test_killed_while_it_replaces_and_started_again(tmp_path: Path, fault: str) -> None:
+    """Whatever was being done: each document has its own original afterwards, and nothing else is stored."""
+    source, data = tmp_path / "a.txt", tmp_path / "data"
+    async with open_desk(data) as desk:
+        await desk.pipeline.ingest([text_file("a.txt", "First words.")], Target("docs"))
+    source.write_text("Second words.")
+    settings = ["--data-dir", str(data), "--set", "embedder=fake", "--set", "generator=fake"]
+    command = [sys.executable, "-m", "server", *settings, "ingest", str(source)]
+    dying = {**os.environ, "REFDESK_FAULT": fault}
+    process = await asyncio.create_subprocess_exec(*command, env=dying, stdout=DEVNULL, stderr=DEVNULL)
+    assert await process.wait() == -signal.SIGKILL
+    async with open_desk(data) as desk:
+        await desk.pipeline.ingest([text_file("a.txt", "Second words.")], Target("docs"))
+        await desk.originals.sweep(older_than_s=-1)
+        assert [path.read_bytes() for path in objects(desk)] == [b"Second words."]
+        assert [piece async for piece in desk.originals.read(await stored(desk, "a.txt"))] == [b"Second words."]
