@@ -34,7 +34,9 @@ test-live: .venv-dev/ok ## start the gpu profile's real servers and test on them
 
 lock: .venv-uv/ok ## resolve the pinned versions anew
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements/embedded.txt
-	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements/embedded.txt --extra dev pyproject.toml -o requirements/dev.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements/embedded.txt --extra cluster pyproject.toml -o requirements/cluster.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements/cluster.txt --extra gpu pyproject.toml -o requirements/gpu.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements/cluster.txt --extra dev pyproject.toml -o requirements/dev.txt
 
 clean: ## remove the environments and caches
 	rm -rf .venv .venv-dev .venv-uv .mypy_cache .ruff_cache .cache demo

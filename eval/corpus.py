@@ -9,7 +9,6 @@ import asyncio
 import gzip
 import hashlib
 import io
-import itertools
 import os
 import sys
 import sysconfig
@@ -30,6 +29,7 @@ CHUNK_TOKENS = 64  # search speed follows the count of chunks; a quarter of Mini
 ROOTS = ("../shared/data/chunking/corpora", "/usr/share/doc", sysconfig.get_paths()["purelib"], sys.base_prefix, "/usr")
 SUFFIXES = {".md", ".rst", ".txt", ".html", ".htm", ""}
 MIN_BYTES, MAX_BYTES = 1_000, 1_000_000
+BYTES_A_CHUNK = 200  # rather fewer than there are: what is lacking then is ingested next
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,18 @@ def is_documentation(path: Path) -> bool:
         return False
 
 
+def fitting(paths: Iterator[Path], size: int) -> list[Path]:
+    """The next files of up to `size` bytes in all; one that is larger than what is left is passed over."""
+    found: list[Path] = []
+    for path in paths:
+        if path.stat().st_size <= size:
+            found.append(path)
+            size -= path.stat().st_size
+        if size < MIN_BYTES:
+            break
+    return found
+
+
 def source(path: Path) -> Source | Upload:
     """The file as a source; Debian's gzipped documentation is unpacked, as a reader of it would."""
     if path.suffix != ".gz":
@@ -79,16 +91,15 @@ async def make(folder: Path = DESK, chunks: int = CHUNKS, threads: int = 0) -> C
             task = progress.add_task("chunks", total=chunks)
             await desk.pipeline.ingest([], Target("docs"))
             state = await desk.catalog.namespace("docs", "default")
-            (_, have), progressed = await desk.catalog.statistics(state.id), Tally()
+            _, have = await desk.catalog.statistics(state.id)
 
             def show(tally: Tally) -> None:
-                nonlocal progressed
-                progressed = tally
                 progress.update(task, completed=have + tally.chunks)
 
-            wanted = itertools.takewhile(lambda _: have + progressed.chunks < chunks, map(source, texts()))
-            if have < chunks:
-                await desk.pipeline.ingest(wanted, Target("docs"), show)
+            paths = texts()
+            while have < chunks and (portion := fitting(paths, (chunks - have) * BYTES_A_CHUNK)):
+                await desk.pipeline.ingest(map(source, portion), Target("docs"), show)
+                _, have = await desk.catalog.statistics(state.id)
         return Counted(*await desk.catalog.statistics(state.id))
     finally:
         await desk.close()

@@ -5,8 +5,8 @@ Whatever a file holds, `read` returns documents and failures, or raises Unreadab
 
 import hashlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from indexers.base import Document, UnreadableError
@@ -34,6 +34,7 @@ class ReadResult:
 
     documents: tuple[Document, ...]
     failures: tuple[UnreadableError, ...] = ()
+    parts: Mapping[str, bytes] = field(default_factory=dict)  # uri → its own bytes, where a source holds several
 
 
 def read(data: bytes, uri: str, *, media_type: str | None = None, max_bytes: int) -> ReadResult:
@@ -49,19 +50,27 @@ def read(data: bytes, uri: str, *, media_type: str | None = None, max_bytes: int
     raw = Raw(data, uri, Limits(max_bytes), charset[1] if charset else None)
     documents: list[Document] = []
     failures: list[UnreadableError] = []
+    parts: dict[str, bytes] = {}
     for item in _reader(format)(raw):
         if isinstance(item, UnreadableError):
             failures.append(item)
         else:
             documents.append(_document(item, raw, format))
+            if item.part is not None:
+                parts[documents[-1].uri] = item.part
     if not documents:
         raise failures[0] if failures else UnreadableError(uri, "no text", "it holds no text")
-    return ReadResult(tuple(documents), tuple(failures))
+    return ReadResult(tuple(documents), tuple(failures), parts)
 
 
 def extractor(data: bytes, uri: str, *, media_type: str | None = None) -> str:
     """The fingerprint that `read` would put into Document.extractor, without reading. Raises like find_format."""
     return formats.find_format(data, uri, media_type).extractor
+
+
+def is_current(fingerprint: str) -> bool:
+    """Whether a reader of this fingerprint is the one that reads its format now."""
+    return fingerprint in formats.extractors()
 
 
 def _document(extract: Extract, raw: Raw, format: formats.Format) -> Document:
@@ -70,7 +79,7 @@ def _document(extract: Extract, raw: Raw, format: formats.Format) -> Document:
         title=next(filter(None, map(_title, extract.titles)), "") or _stem(raw.uri) + extract.fragment,
         text=extract.text,
         media_type=format.media_type,
-        source_sha256=extract.digest or hashlib.sha256(raw.data).hexdigest(),
+        source_sha256=hashlib.sha256(raw.data if extract.part is None else extract.part).hexdigest(),
         extractor=format.extractor,
         marks=extract.marks,
         metadata=extract.metadata,

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from indexers.base import UnreadableError
 
@@ -54,6 +54,25 @@ class Upload:
         if len(data) > max_bytes:
             raise UnreadableError(self.uri, "too large", f"it has over {max_bytes} bytes, the limit; split it")
         return data
+
+
+class RemoteSource(Protocol):
+    """An object of a store elsewhere, as its listing tells of it."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def mark(self) -> str:
+        """Changes whenever the bytes do."""
+        ...
+
+    async def fetch(self, max_bytes: int) -> bytes:
+        """The object's bytes. Raises UnreadableError: "too large", "not found"; the store's own error if it fails."""
+        ...
 
 
 def sources(root: Path) -> Iterator[Source]:

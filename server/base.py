@@ -11,7 +11,8 @@ ServerError
 ├── ContextTooLongError      the prompt does not fit the generator, whatever is left out
 ├── DataFolderHeldError      another process owns the data folder; names it
 ├── OverloadedError          the queue at the door is full; says when to come back
-└── CatalogUnavailableError  the catalog's database failed or is closed: a full disk, a broken file
+├── CatalogUnavailableError  the catalog's database failed or is closed: a full disk, a broken file
+└── StoreUnavailableError    where originals or sources lie failed or refused us: a full disk, S3 away, wrong keys
 """
 
 import hashlib
@@ -78,6 +79,10 @@ class CatalogUnavailableError(ServerError):
     def __init__(self, message: str, *, may_pass: bool = False) -> None:
         super().__init__(message)
         self.may_pass = may_pass
+
+
+class StoreUnavailableError(ServerError):
+    pass
 
 
 # --- identity ------------------------------------------------------------------------------------------------------
@@ -155,6 +160,8 @@ class StoredDocument:
     born: int
     created_at: float  # Unix time, seconds
     updated_at: float
+    original: str = ""  # name of the object that holds the source's bytes (originals.py); "": they are not kept
+    source_mark: str = ""  # what its store said of the source's state, so that "unchanged" costs no download
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +187,14 @@ class StoredChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a document's bytes are: the object that keeps them ("": none), and its source's mark ("": it has none)."""
+
+    original: str = ""
+    source_mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PreparedDocument:
     """A document cut and embedded, ready for a commit. `embeddings[i]` is that of `chunks[i]`."""
 
@@ -190,6 +205,7 @@ class PreparedDocument:
     groups: tuple[str, ...]
     chunks: Sequence[Chunk]
     embeddings: Sequence[PassageEmbedding]
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +213,7 @@ class DocumentPatch:
     """New metadata (merged) and groups (replaced unless None) of a document whose text stays.
 
     `source_sha256` and `extractor`, if given: the source's bytes or their reader changed, and the same text came out.
+    `origin`, if given, takes the place of the one that is known.
     """
 
     id: str
@@ -204,6 +221,7 @@ class DocumentPatch:
     groups: tuple[str, ...] | None = None
     source_sha256: str | None = None
     extractor: str | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

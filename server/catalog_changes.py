@@ -9,13 +9,14 @@ import orjson
 from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, select, update
 
 from indexers.base import Metadata
-from server import catalog_documents, catalog_names
+from server import catalog_documents, catalog_names, catalog_originals
 from server.base import (
     Changes,
     DocumentPatch,
     InvalidRequestError,
     NamespaceState,
     NotFoundError,
+    Origin,
     PreparedDocument,
     StoredDocument,
     chunk_id,
@@ -46,6 +47,7 @@ class Patched:
     groups: tuple[str, ...]
     source_sha256: str
     extractor: str
+    origin: Origin
     chunk_ids: tuple[str, ...]
 
     @property
@@ -86,6 +88,28 @@ class Plan:
         yield from (self.present[prepared.id] for prepared in self.written if prepared.id in self.present)
         yield from self.deleted
 
+    @property
+    def lost_originals(self) -> tuple[str, ...]:
+        """Objects that no document refers to after this commit."""
+        new = {
+            prepared.id: origin_of(prepared, self.present.get(prepared.id)) for prepared in (*self.written, *self.kept)
+        }
+        new |= {patched.stored.id: patched.origin for patched in self.patched}
+        replaced = (
+            self.present[id_].original
+            for id_, origin in new.items()
+            if id_ in self.present and self.present[id_].original != origin.original
+        )
+        return tuple(name for name in (*replaced, *(stored.original for stored in self.deleted)) if name)
+
+
+def origin_of(prepared: PreparedDocument, stored: StoredDocument | None) -> Origin:
+    """Where an upsert's bytes are; if it does not say, where those of the document are, if they are the same."""
+    same_bytes = stored is not None and stored.source_sha256 == prepared.document.source_sha256
+    if stored is not None and same_bytes and prepared.origin == Origin():
+        return Origin(stored.original, stored.source_mark)
+    return prepared.origin
+
 
 def chunk_ids(namespace: NamespaceState, document_id: str, version: str, count: int) -> tuple[str, ...]:
     """The ids of a version's chunks: they follow from what it is, so nothing need be read."""
@@ -115,12 +139,16 @@ def plan(connection: Connection, namespace_key: int, changes: Changes, token_bit
 
 def _is_unchanged(new: PreparedDocument, stored: StoredDocument) -> bool:
     document = new.document
-    return (document.source_sha256, document.extractor, document.media_type, dict(document.metadata), new.groups) == (
+    origin = origin_of(new, stored)
+    beside = (document.source_sha256, document.extractor, document.media_type, dict(document.metadata), new.groups)
+    return (*beside, origin.original, origin.source_mark) == (
         stored.source_sha256,
         stored.extractor,
         stored.media_type,
         dict(stored.metadata),
         stored.groups,
+        stored.original,
+        stored.source_mark,
     )
 
 
@@ -141,9 +169,11 @@ def _patched(namespace: NamespaceState, patch: DocumentPatch, present: dict[str,
         groups=stored.groups if patch.groups is None else patch.groups,
         source_sha256=stored.source_sha256 if patch.source_sha256 is None else patch.source_sha256,
         extractor=stored.extractor if patch.extractor is None else patch.extractor,
+        origin=patch.origin or Origin(stored.original, stored.source_mark),
         chunk_ids=chunk_ids(namespace, stored.id, stored.version, stored.total_chunks),
     )
-    same_source = (result.source_sha256, result.extractor) == (stored.source_sha256, stored.extractor)
+    known = (stored.source_sha256, stored.extractor, Origin(stored.original, stored.source_mark))
+    same_source = (result.source_sha256, result.extractor, result.origin) == known
     return None if same_source and not result.reaches_index else result
 
 
@@ -158,6 +188,7 @@ def apply(connection: Connection, plan: Plan, by: str = "") -> None:
     now = time.time()
     _end_lives(connection, plan)
     _delete(connection, plan, now)
+    catalog_originals.lose(connection, plan.lost_originals)
     reach("commit.catalog_deleted")
     version_keys = _write_versions(connection, plan)
     _write_documents(connection, plan, version_keys, now)
@@ -273,9 +304,12 @@ def _token_vectors(key: int, prepared: PreparedDocument, fingerprint: str) -> It
             }
 
 
-def _beside(prepared: PreparedDocument, now: float) -> dict[str, object]:
+def _beside(prepared: PreparedDocument, plan: Plan, now: float) -> dict[str, object]:
     """What is kept of a document beside its text."""
+    origin = origin_of(prepared, plan.present.get(prepared.id))
     return {
+        "original": origin.original,
+        "source_mark": origin.source_mark,
         "media_type": prepared.document.media_type,
         "source_sha256": prepared.document.source_sha256,
         "extractor": prepared.document.extractor,
@@ -288,12 +322,12 @@ def _beside(prepared: PreparedDocument, now: float) -> dict[str, object]:
 def _write_documents(connection: Connection, plan: Plan, version_keys: dict[str, int], now: float) -> None:
     place = {"namespace_key": plan.namespace.id, "created_at": now}
     added = [
-        {"id": p.id, "uri": p.document.uri, "version_key": version_keys[p.id], **place, **_beside(p, now)}
+        {"id": p.id, "uri": p.document.uri, "version_key": version_keys[p.id], **place, **_beside(p, plan, now)}
         for p in plan.written
         if p.id not in plan.present
     ]
     replaced = [
-        {"id_": p.id, "version_key": version_keys[p.id], **_beside(p, now)}
+        {"id_": p.id, "version_key": version_keys[p.id], **_beside(p, plan, now)}
         for p in plan.written
         if p.id in plan.present
     ]
@@ -308,7 +342,7 @@ def _ids(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
 
 
 def _keep_documents(connection: Connection, plan: Plan, now: float) -> None:
-    _update_documents(connection, [{"id_": prepared.id, **_beside(prepared, now)} for prepared in plan.kept])
+    _update_documents(connection, [{"id_": prepared.id, **_beside(prepared, plan, now)} for prepared in plan.kept])
 
 
 def _patch_documents(connection: Connection, plan: Plan, now: float) -> None:
@@ -317,6 +351,8 @@ def _patch_documents(connection: Connection, plan: Plan, now: float) -> None:
             "id_": patched.stored.id,
             "source_sha256": patched.source_sha256,
             "extractor": patched.extractor,
+            "original": patched.origin.original,
+            "source_mark": patched.origin.source_mark,
             "metadata": to_json(dict(patched.metadata)),
             "groups": to_json(patched.groups),
             "updated_at": now,
@@ -355,12 +391,14 @@ def forget_source(connection: Connection, document_ids: Sequence[str]) -> list[s
 
 def drop_documents(connection: Connection, namespace: NamespaceState, limit: int) -> int:
     """Remove up to `limit` documents of a namespace that is being dropped, leaving tombstones; returns how many."""
-    some = select(documents.c.id).where(documents.c.namespace_key == namespace.id).limit(limit)
-    ids = list(connection.execute(some).scalars())
+    some = select(documents.c.id, documents.c.original).where(documents.c.namespace_key == namespace.id).limit(limit)
+    rows = connection.execute(some).all()
+    ids = [row.id for row in rows]
     if ids:
         names = namespace.namespace
         place = {"collection": names.collection.name, "namespace": names.name, "deleted_at": time.time()}
         connection.execute(delete(tombstones).where(tombstones.c.document_id.in_(ids)))
         connection.execute(insert(tombstones), [{"document_id": id_, **place} for id_ in ids])
+        catalog_originals.lose(connection, [row.original for row in rows])
         connection.execute(delete(documents).where(documents.c.id.in_(ids)))
     return len(ids)

@@ -135,6 +135,8 @@ def _document(row: Row[*tuple[Any, ...]]) -> StoredDocument:
         born=row.born,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        original=row.original,
+        source_mark=row.source_mark,
     )
 
 

@@ -65,16 +65,19 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 @app.command()
 def ingest(
     ctx: typer.Context,
-    path: Annotated[Path, typer.Argument(help="A file or a folder.", exists=True)],
+    path: Annotated[str, typer.Argument(help="A file, a folder, or s3://bucket/prefix.")],
     collection: Collection = None,
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: `default`.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="Who may read it; default: everyone. Repeatable.")] = None,
     metadata: Annotated[str, typer.Option(help="Metadata of every document, a JSON object.")] = "{}",
     prune: Annotated[bool, typer.Option("--prune", help="Delete documents that are gone from PATH.")] = False,
 ) -> None:
-    """Read documents, and make them searchable; unchanged ones cost a hash."""
+    """Read documents, and make them searchable; unchanged ones cost a hash, or their line in a listing."""
+    is_s3 = path.startswith("s3://")
+    if not is_s3 and not Path(path).exists():
+        raise InvalidRequestError(f"there is no file or folder {path!r}", "path")
     body: Json = {
-        "path": str(path.resolve()),
+        "path": path if is_s3 else str(Path(path).resolve()),
         "collection": collection,
         "namespace": namespace,
         "groups": group or [],
@@ -84,7 +87,7 @@ def ingest(
 
     async def work() -> None:
         async with open_client(settings_of(ctx), "refdesk ingest") as client:
-            receipt = await show_ingestion(client.events("/v1/local/ingest", body), path.name)
+            receipt = await show_ingestion(client.events("/v1/local/ingest", body), path if is_s3 else Path(path).name)
         if receipt["failed"] and not any(receipt[kind] for kind in ("added", "replaced", "patched", "unchanged")):
             raise typer.Exit(1)
 

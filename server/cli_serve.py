@@ -48,7 +48,7 @@ async def _serve(settings: Settings) -> None:
             desk.lock.update(url, token)
             err.print(f"listening on {url} after {time.perf_counter() - started:.1f} s", style="green")
             desk.jobs.start(settings.job_workers)
-            sweeping = asyncio.create_task(sweep_regularly(desk.catalog, desk.writer))
+            sweeping = asyncio.create_task(sweep_regularly(desk.catalog, desk.writer, originals=desk.originals))
             await _Server(config).serve(sockets=[listener])
             sweeping.cancel()
         finally:

@@ -21,6 +21,7 @@ from server.catalog_changes import Plan, chunk_ids
 from server.catalog_names import Unfinished
 from server.faults import reach
 from server.lease import Lease
+from server.originals import Originals
 
 T = TypeVar("T")
 
@@ -42,9 +43,11 @@ class Writer:
         token_bits_of: str,
         retention_s: float,
         grace_s: float = SEARCH_GRACE_S,
+        originals: Originals | None = None,
     ) -> None:
-        """`token_bits_of`: fingerprint of the model that made the token vectors; `retention_s`: what sweeping keeps."""
-        self._catalog, self._index = catalog, index
+        """`token_bits_of`: fingerprint of the model that made the token vectors; `retention_s`: what sweeping keeps.
+        `originals` are told when documents lost theirs; without, the sweeper sees to it."""
+        self._catalog, self._index, self._originals = catalog, index, originals
         self._token_bits_of = token_bits_of
         self._grace_s = grace_s
         self._kept_s = max(retention_s, grace_s)
@@ -119,7 +122,9 @@ class Writer:
             reach("commit.applied")
             if plan.deleted:
                 await self._purge(plan.namespace, lease)
-            return plan.number
+        if plan.lost_originals and self._originals:
+            await self._originals.forget()
+        return plan.number
 
     async def _write_index(self, plan: Plan, lease: Lease) -> None:
         namespace = plan.namespace.namespace
@@ -243,6 +248,8 @@ class Writer:
             await self._catalog.write(catalog_names.begin_drop, namespace_id)
             reach("drop.begun")
             await self._finish_drop(left.state, lease)
+        if self._originals:
+            await self._originals.forget()
 
     async def _finish_drop(self, state: NamespaceState, lease: Lease) -> None:
         await lease.check()

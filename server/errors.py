@@ -66,6 +66,7 @@ TABLE: Mapping[type[Exception], Rule] = MappingProxyType(
         server.DataFolderHeldError: Rule(503, "data_folder_held"),
         server.OverloadedError: Rule(429, "rate_limit_exceeded"),
         server.CatalogUnavailableError: CATALOG_DOWN,
+        server.StoreUnavailableError: Rule(503, "store_unavailable"),
         models.ModelError: INTERNAL,
         models.ModelNotFoundError: Rule(404, "model_not_found"),
         models.ModelCorruptError: Rule(503, "model_corrupt"),

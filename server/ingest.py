@@ -6,19 +6,21 @@ Memory holds a few windows of chunks, whatever the corpus; a file that cannot be
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from indexers.base import Document, Metadata, UnreadableError
 from indexers.chunk import Chunker
-from indexers.read import ReadResult, extractor, read
+from indexers.read import ReadResult, extractor, is_current, read
 from indexers.sources import Source, Upload
 from models.base import Embedder, Passage
 from server.base import (
     Changes,
     DocumentPatch,
     NamespaceState,
+    Origin,
     PreparedDocument,
     StoredDocument,
     document_id,
@@ -26,6 +28,8 @@ from server.base import (
 )
 from server.catalog import Catalog
 from server.commit import Writer
+from server.fetch import AnySource, Sources, batches, loaded
+from server.originals import AT_ONCE, Originals
 from server.settings import Settings
 from server.telemetry import Stages
 
@@ -87,6 +91,7 @@ class _Read:
     document: Document | None
     patch: DocumentPatch | None = None
     is_new: bool = True
+    origin: Origin = field(default_factory=Origin)
 
 
 class Ingestion:
@@ -103,17 +108,19 @@ class Ingestion:
         target: Target,
         on_progress: OnProgress = lambda _: None,
         before_commit: BeforeCommit = at_once,
+        originals: Originals | None = None,
     ) -> None:
         """`before_commit` is awaited before each commit: what does not return, or raises, keeps it from being made."""
         self.settings, self.catalog, self.writer = settings, catalog, writer
         self.embedder, self.chunker, self.target, self.on_progress = embedder, chunker, target, on_progress
         self.before_commit = before_commit
+        self.originals = originals if originals is not None and originals.keeps else None
         self.tally, self.stages = Tally(), Stages()
         self.seen: set[str] = set()
         self.new: set[str] = set()  # ids read and not yet committed that the namespace did not hold before
         self.committed: list[str] = []
 
-    async def run(self, sources: Iterable[Source | Upload]) -> Receipt:
+    async def run(self, sources: Sources) -> Receipt:
         """Ingest; returns when the last commit is visible. What was committed before an error stays committed."""
         started = time.monotonic()
         state = await self.catalog.namespace(self.target.collection, self.target.namespace, create=True)
@@ -135,35 +142,62 @@ class Ingestion:
 
     # --- read ------------------------------------------------------------------------------------------------------
 
-    async def _read(
-        self, sources: Iterable[Source | Upload], state: NamespaceState, documents: "asyncio.Queue[_Read | None]"
-    ) -> None:
-        remaining = iter(sources)
-        while batch := await asyncio.to_thread(lambda: list(islice(remaining, LOOKUP))):
-            known = await self.catalog.lookup(state.id, [source.uri for source in batch])
-            for source in batch:
-                await self._read_source(source, known.get(source.uri), state, documents)
-                self.tally.read += 1
-                self.on_progress(self.tally)
+    async def _read(self, sources: Sources, state: NamespaceState, documents: "asyncio.Queue[_Read | None]") -> None:
+        async with aclosing(batches(sources, LOOKUP)) as found:
+            async for batch in found:
+                known = await self.catalog.lookup(state.id, [source.uri for source in batch])
+                changed = []
+                for source in batch:
+                    self.seen.add(source.uri)
+                    stored = known.get(source.uri)
+                    if stored is not None and self._is_same_mark(stored, source):
+                        await self._keep(stored, None, Origin(stored.original, stored.source_mark), documents)
+                        self._count_read()
+                    else:
+                        changed.append(source)
+                await self._load(changed, known, state, documents)
         await documents.put(None)
 
-    async def _read_source(
+    def _count_read(self) -> None:
+        self.tally.read += 1
+        self.on_progress(self.tally)
+
+    async def _load(
         self,
-        source: Source | Upload,
-        stored: StoredDocument | None,
+        batch: Sequence[AnySource],
+        known: Mapping[str, StoredDocument],
         state: NamespaceState,
         documents: "asyncio.Queue[_Read | None]",
     ) -> None:
-        self.seen.add(source.uri)
+        async with aclosing(loaded(batch, self.settings.max_upload_bytes)) as found:
+            while True:
+                with self.stages.span("load"):
+                    item = await anext(found, None)
+                if item is None:
+                    return
+                source, data = item
+                if isinstance(data, UnreadableError):
+                    await self._set_aside(state, data)
+                else:
+                    self.tally.bytes += len(data)
+                    await self._read_source(source, data, known.get(source.uri), state=state, documents=documents)
+                self._count_read()
+
+    async def _read_source(
+        self,
+        source: AnySource,
+        data: bytes,
+        stored: StoredDocument | None,
+        *,
+        state: NamespaceState,
+        documents: "asyncio.Queue[_Read | None]",
+    ) -> None:
         media_type = source.media_type if isinstance(source, Upload) else None
         try:
-            with self.stages.span("load"):
-                data = await asyncio.to_thread(source.load, self.settings.max_upload_bytes)
-                sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
-            self.tally.bytes += len(data)
+            sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
             reader = extractor(data, source.uri, media_type=media_type)
             if stored is not None and self._is_same_source(stored, sha256, reader):
-                await self._keep(stored, None, documents)
+                await self._keep(stored, None, await self._origin(stored, sha256, data, source), documents)
                 return
             with self.stages.span("read"):
                 result: ReadResult = await asyncio.to_thread(
@@ -177,24 +211,62 @@ class Ingestion:
         if not result.failures:
             await self.catalog.clear_failure(state.id, source.uri)
         known = await self.catalog.lookup(state.id, [d.uri for d in result.documents])
-        for document in result.documents:
-            self.seen.add(document.uri)
-            document = replace(document, metadata={**document.metadata, **self.target.metadata})
-            before = known.get(document.uri)
-            if before is not None and before.version == document_version(document, self.chunker.fingerprint):
-                await self._keep(before, document, documents)
-            else:
-                await documents.put(_Read(document, is_new=before is None))
+        for at in range(0, len(result.documents), AT_ONCE):
+            some = result.documents[at : at + AT_ONCE]
+            bytes_of = [result.parts.get(d.uri, data) for d in some]
+            origins = await asyncio.gather(
+                *(
+                    self._origin(known.get(document.uri), document.source_sha256, part, source)
+                    for document, part in zip(some, bytes_of, strict=True)
+                )
+            )
+            for document, origin in zip(some, origins, strict=True):
+                await self._hand_on(document, known.get(document.uri), origin, documents)
+
+    async def _hand_on(
+        self,
+        document: Document,
+        before: StoredDocument | None,
+        origin: Origin,
+        documents: "asyncio.Queue[_Read | None]",
+    ) -> None:
+        self.seen.add(document.uri)
+        document = replace(document, metadata={**document.metadata, **self.target.metadata})
+        if before is not None and before.version == document_version(document, self.chunker.fingerprint):
+            await self._keep(before, document, origin, documents)
+        else:
+            await documents.put(_Read(document, is_new=before is None, origin=origin))
+
+    async def _origin(self, stored: StoredDocument | None, sha256: str, data: bytes, source: AnySource) -> Origin:
+        """Where a document's bytes are from now on: they are stored, unless they are already."""
+        mark = "" if isinstance(source, Source | Upload) else source.mark
+        if stored is not None and stored.source_sha256 == sha256 and (stored.original or self.originals is None):
+            return Origin(stored.original, mark)
+        if self.originals is None:
+            return Origin("", mark)
+        with self.stages.span("keep"):
+            return Origin(await self.originals.keep(data), mark)
 
     def _is_same_source(self, stored: StoredDocument, sha256: str, reader: str) -> bool:
         now = (sha256, reader, self.chunker.fingerprint)
         return (stored.source_sha256, stored.extractor, stored.chunking) == now
 
+    def _is_same_mark(self, stored: StoredDocument, source: AnySource) -> bool:
+        """Whether an object's listing says that it is the one that was read, so that it need not be fetched."""
+        if isinstance(source, Source | Upload) or not source.mark or stored.source_mark != source.mark:
+            return False
+        is_kept = bool(stored.original) or self.originals is None
+        return is_kept and stored.chunking == self.chunker.fingerprint and is_current(stored.extractor)
+
     async def _keep(
-        self, stored: StoredDocument, document: Document | None, documents: "asyncio.Queue[_Read | None]"
+        self,
+        stored: StoredDocument,
+        document: Document | None,
+        origin: Origin,
+        documents: "asyncio.Queue[_Read | None]",
     ) -> None:
         """The text is the same: nothing to do, unless what is kept beside it differs; `document` None: same bytes."""
-        patch = DocumentPatch(stored.id, {**stored.metadata, **self.target.metadata}, self.target.groups)
+        patch = DocumentPatch(stored.id, {**stored.metadata, **self.target.metadata}, self.target.groups, origin=origin)
         if document is not None:
             patch = replace(
                 patch,
@@ -206,7 +278,9 @@ class Ingestion:
             document.source_sha256,
             document.extractor,
         )
-        if same_bytes and dict(patch.metadata) == dict(stored.metadata) and patch.groups == stored.groups:
+        same_origin = origin == Origin(stored.original, stored.source_mark)
+        same_beside = dict(patch.metadata) == dict(stored.metadata) and patch.groups == stored.groups
+        if same_bytes and same_origin and same_beside:
             self.tally.unchanged += 1
         else:
             await documents.put(_Read(None, patch))
@@ -229,7 +303,7 @@ class Ingestion:
                 patches.append(item.patch)
             if item.document is not None:
                 with self.stages.span("chunk"):
-                    cut = await asyncio.to_thread(self._cut, item.document)
+                    cut = await asyncio.to_thread(self._cut, item.document, item.origin)
                 window.append(cut)
                 self.new.update([cut.id] if item.is_new else [])
                 size += len(cut.chunks)
@@ -240,7 +314,7 @@ class Ingestion:
             await prepared.put(Changes(upserts=await self._embed(window), patches=tuple(patches)))
         await prepared.put(None)
 
-    def _cut(self, document: Document) -> PreparedDocument:
+    def _cut(self, document: Document, origin: Origin) -> PreparedDocument:
         return PreparedDocument(
             id=document_id(self.target.collection, self.target.namespace, document.uri),
             version=document_version(document, self.chunker.fingerprint),
@@ -249,6 +323,7 @@ class Ingestion:
             groups=self.target.groups,
             chunks=self.chunker.chunk(document),
             embeddings=(),
+            origin=origin,
         )
 
     async def _embed(self, window: Sequence[PreparedDocument]) -> tuple[PreparedDocument, ...]:

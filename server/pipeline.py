@@ -5,14 +5,13 @@ ingest: read → chunk → embed → commit (server/ingest.py).
 """
 
 import unicodedata
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from indexers.base import CollectionSpec, Float32, Index, View
 from indexers.chunk import Chunker
 from indexers.filter import to_json
-from indexers.sources import Source, Upload
 from models.base import Embedder, GenerationOptions, Generator
 from server.access import is_readable
 from server.answerable import answerability, threshold_for
@@ -37,9 +36,11 @@ from server.catalog import Catalog
 from server.cite import cite
 from server.commit import Writer
 from server.context import assemble
+from server.fetch import Sources
 from server.generate import Generation, generate, options_of, or_fallback, room_for_passages
 from server.ingest import BeforeCommit, Ingestion, OnProgress, Receipt, Target, at_once
 from server.markers import MarkerFilter
+from server.originals import Originals
 from server.prompt import REFUSAL, build_prompt, is_refusal
 from server.rank import Chunks, Ranker, Ranking
 from server.rerank import Reranking
@@ -68,9 +69,11 @@ class Pipeline:
         models: Models,
         chunker: Chunker,
         shared_cache: Beneath[Ranking] | None = None,
+        originals: Originals | None = None,
     ) -> None:
+        """Without `originals`, the bytes of what is ingested are not kept."""
         self.settings, self.catalog, self.index = settings, catalog, index
-        self.writer, self.models, self.chunker = writer, models, chunker
+        self.writer, self.models, self.chunker, self.originals = writer, models, chunker, originals
         self.ranker = Ranker(settings, catalog, index, embedder=models.embedder, reranking=models.reranking)
         self.rankings: Cache[Ranking] = Cache(settings.cache_entries, settings.cache_ttl_s, beneath=shared_cache)
 
@@ -238,7 +241,7 @@ class Pipeline:
 
     async def ingest(
         self,
-        sources: Iterable[Source | Upload],
+        sources: Sources,
         target: Target,
         on_progress: OnProgress | None = None,
         before_commit: BeforeCommit = at_once,
@@ -254,6 +257,7 @@ class Pipeline:
             target=target,
             on_progress=on_progress or (lambda _: None),
             before_commit=before_commit,
+            originals=self.originals,
         )
         return await ingestion.run(sources)
 

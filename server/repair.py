@@ -14,6 +14,7 @@ from server import catalog_changes, catalog_documents
 from server.base import NamespaceState
 from server.catalog import Catalog
 from server.commit import Writer
+from server.originals import Originals
 
 PAGE = 1000  # points, or chunks, compared at once
 
@@ -32,6 +33,8 @@ class RepairReport:
     undead_points: int = 0  # alive in the index although their version ended: ended there too
     missing_chunks: int = 0  # alive in the catalog, not in the index or not in one of its legs
     documents_to_ingest: int = 0  # … whose next ingestion will write them again
+    orphan_originals: int = 0  # objects without a document: removed
+    missing_originals: int = 0  # documents whose object is gone: their next ingestion will store it again
 
     def __add__(self, other: "RepairReport") -> "RepairReport":
         return RepairReport(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -41,7 +44,7 @@ class RepairReport:
         return self == RepairReport()
 
 
-async def repair(catalog: Catalog, index: Index, writer: Writer) -> RepairReport:
+async def repair(catalog: Catalog, index: Index, writer: Writer, originals: Originals | None = None) -> RepairReport:
     """Go through every namespace; each is closed to its writers, not to searches, while it is compared."""
     left = await writer.recover()
     report = RepairReport(
@@ -60,6 +63,9 @@ async def repair(catalog: Catalog, index: Index, writer: Writer) -> RepairReport
                 report = replace(report, orphan_shards=report.orphan_shards + 1)
         for state in states:
             report += await _repair_namespace(catalog, legs(index), writer, state)
+    if originals is not None:
+        orphans, missing = await originals.repair()
+        report += RepairReport(orphan_originals=orphans, missing_originals=missing)
     return report
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 from server import tables
 from server.base import ConflictError
 
-HEAD = "4"  # the newest of server/migrations/versions
+HEAD = "5"  # the newest of server/migrations/versions
 FIRST = "1"  # catalogs of this version do not say so in Alembic's table, but in one called schema_info
 
 version_table = Table(  # as Alembic makes it

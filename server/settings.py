@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ Urls = Annotated[tuple[str, ...], NoDecode]  # comma-separated in the environmen
 GPU: Mapping[str, object] = MappingProxyType(  # what that profile chooses where nothing else is said
     {"dense_index": "qdrant", "text_index": "opensearch"}
 )
+S3_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<key>.*))?", re.DOTALL)
 NOT_SETTINGS = frozenset({"REFDESK_FAULT"})  # read by server/faults.py, for tests alone
 
 
@@ -57,6 +59,29 @@ class Settings(BaseSettings):
     )
     catalog_password_file: Path | None = Field(default=None, description="File that holds its password.")
     catalog_timeout_s: float = Field(default=5.0, gt=0, description="Deadline of one read of a PostgreSQL catalog.")
+    keep_originals: bool = Field(default=True, description="Keep the bytes that documents were made of.")
+    originals_url: str = Field(
+        default="", description="Where they are kept: `s3://bucket/prefix`; empty: the data folder's `originals`."
+    )
+    s3_endpoint: str = Field(
+        default="", description="The S3 server, such as `https://s3:9000`: of `originals_url`, and of `s3://` sources."
+    )
+    s3_region: str = Field(default="us-east-1", description="Its region, which goes into the requests' signatures.")
+    s3_access_key_file: Path | None = Field(
+        default=None, description="File that holds the access key's id; no key files: requests are not signed."
+    )
+    s3_secret_key_file: Path | None = Field(default=None, description="File that holds the secret access key.")
+    s3_ca_file: Path | None = Field(default=None, description="Certificates (PEM) trusted instead of the system's.")
+    s3_path_style: bool = Field(
+        default=True, description="Buckets in the path, as most servers want it; else in the host name, as AWS does."
+    )
+    s3_timeout_s: float = Field(
+        default=10.0, gt=0, description="How long the S3 server may be silent before an attempt, of three, has failed."
+    )
+    s3_encryption: Literal["none", "AES256", "aws:kms"] = Field(
+        default="none", description="Encryption at rest that is asked of the S3 server for originals."
+    )
+    s3_kms_key: str = Field(default="", description="The key's id for `aws:kms`; empty: the bucket's.")
     # models elsewhere: nothing is called that is not named here
     embedder_urls: Urls = Field(
         default=(), description="Servers that embed, comma-separated: model nodes, vLLM, TEI, OpenAI; none: here."
@@ -295,6 +320,20 @@ class Settings(BaseSettings):
                 f"qdrant_write_consistency={self.qdrant_write_consistency} exceeds qdrant_replicas="
                 f"{self.qdrant_replicas}: no write could succeed."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_s3(self) -> Self:
+        if self.originals_url and not S3_URL.fullmatch(self.originals_url):
+            raise ValueError(f"originals_url={self.originals_url!r} is no s3://bucket or s3://bucket/prefix.")
+        if self.originals_url and not self.s3_endpoint:
+            raise ValueError("originals_url needs s3_endpoint: say where the S3 server is.")
+        if self.s3_endpoint and not re.fullmatch(r"https?://[^/@?#]+/?", self.s3_endpoint):
+            raise ValueError(f"s3_endpoint: {self.s3_endpoint.split('@')[-1]!r} is no http(s)://host:port.")
+        if bool(self.s3_access_key_file) != bool(self.s3_secret_key_file):
+            raise ValueError("s3_access_key_file and s3_secret_key_file go together: name both or neither.")
+        if self.s3_kms_key and self.s3_encryption != "aws:kms":
+            raise ValueError(f"s3_kms_key with s3_encryption={self.s3_encryption!r}: it is for 'aws:kms'.")
         return self
 
     @model_validator(mode="after")

@@ -1,14 +1,17 @@
-"""Replaced versions go for good once the retention has passed: a sweep of every namespace, now and then."""
+"""Replaced versions go for good once the retention has passed, originals once no document refers to them."""
 
 import asyncio
 import logging
+from itertools import count
 
 from indexers.base import IndexerError
 from server.base import ServerError
 from server.catalog import Catalog
 from server.commit import Writer
+from server.originals import Originals
 
 INTERVAL_S = 3600.0  # versions are kept at least the retention, at most this longer
+ORPHANS_EVERY = 24  # sweeps: looking for originals without a document lists all there are
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +28,21 @@ async def sweep_all(catalog: Catalog, writer: Writer) -> int:
     return removed
 
 
-async def sweep_regularly(catalog: Catalog, writer: Writer, interval_s: float = INTERVAL_S) -> None:
+async def sweep_originals(originals: Originals, *, orphans: bool) -> int:
+    """Remove what deleted documents left in the store and, if asked, what no document ever referred to; how many."""
+    try:
+        return await (originals.sweep() if orphans else originals.purge())
+    except ServerError as exc:
+        log.warning("sweep of originals failed, will be tried again: %s", exc)
+        return 0
+
+
+async def sweep_regularly(
+    catalog: Catalog, writer: Writer, interval_s: float = INTERVAL_S, originals: Originals | None = None
+) -> None:
     """Sweep until cancelled."""
-    while True:
+    for number in count(1):
         await asyncio.sleep(interval_s)
         await sweep_all(catalog, writer)
+        if originals is not None:
+            await sweep_originals(originals, orphans=number % ORPHANS_EVERY == 0)

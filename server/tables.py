@@ -85,8 +85,11 @@ documents = Table(
     Column("groups", TEXT, nullable=False),  # JSON list
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("original", TEXT, nullable=False, server_default=text("''")),  # object of the source's bytes; '': none
+    Column("source_mark", TEXT, nullable=False, server_default=text("''")),  # an S3 object's ETag and size
     UniqueConstraint("namespace_key", "uri"),
 )
+Index("documents_by_original", documents.c.original)
 
 versions = Table(
     "versions",
@@ -181,6 +184,19 @@ purges = Table(
     Column("namespace_key", KEY, _part_of("namespaces.key"), primary_key=True),
     Column("document_id", TEXT, primary_key=True),
     Column("chunk_ids", TEXT, nullable=False),  # JSON list: what the index must still forget
+)
+
+lost_originals = Table(  # no document refers to them any more: their store must forget them
+    "lost_originals",
+    metadata,
+    Column("name", TEXT, primary_key=True),
+    Column("lost_at", Float, nullable=False),
+)
+
+desks = Table(  # one row: what sets this catalog's objects apart in a store that others use too
+    "desks",
+    metadata,
+    Column("id", TEXT, primary_key=True),
 )
 
 tombstones = Table(

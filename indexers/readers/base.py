@@ -43,7 +43,7 @@ class Raw:
 class Extract:
     """One document's text. `titles` are what it may be called, the best first; those that say nothing are passed by.
 
-    `fragment` ("#7") and `digest` (sha256) only where a source holds several documents.
+    `fragment` ("#7") and `part` (the document's own bytes) only where a source holds several documents.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Extract:
     titles: tuple[str | None, ...] = ()
     metadata: Metadata = field(default_factory=dict)
     fragment: str = ""
-    digest: str | None = None
+    part: bytes | None = None
 
 
 Extracts = Iterator[Extract | UnreadableError]  # a reader yields what it read and reports what it could not

@@ -4,6 +4,7 @@ import io
 import re
 import zipfile
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import PurePosixPath
 
@@ -63,6 +64,12 @@ _HTML = re.compile(
     rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*+-->\s*)*+<(?:!doctype html|html)[\s>]",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+@cache
+def extractors() -> frozenset[str]:
+    """The fingerprints of all readers as they are now."""
+    return frozenset(format.extractor for format in FORMATS)
 
 
 def find_format(data: bytes, uri: str, media_type: str | None = None) -> Format:

@@ -1,6 +1,5 @@
 """JSONL: a document a line, with its title, text, id and metadata; a bad line is reported, the others come through."""
 
-import hashlib
 import json
 import math
 
@@ -18,7 +17,7 @@ def read_jsonl(raw: Raw) -> Extracts:
     """A document for every line that is not blank, its fragment "#" and the line's number from 1.
 
     An object's text is its field `text` (or contents, content, body), else all its values by path; `title` is its
-    title, `id` and `metadata` its metadata. `digest` is that of the line's UTF-8 bytes.
+    title, `id` and `metadata` its metadata. `part` is the line in UTF-8.
     """
     for number, line in enumerate(_lines(raw), start=1):
         if line.strip():
@@ -60,8 +59,7 @@ def _document(raw: Raw, number: int, line: bytes) -> Extract:
         if not words:
             raise here.refuse("empty", "its text is empty")
         titles = (title if isinstance(title, str) else None,)
-        digest = hashlib.sha256(line).hexdigest()
-        return Extract(words, marks, titles, _metadata(value), fragment, digest)
+        return Extract(words, marks, titles, _metadata(value), fragment, line)
 
 
 def _metadata(value: dict[str, JsonValue]) -> Metadata:

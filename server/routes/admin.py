@@ -15,10 +15,12 @@ from server.access import resolve
 from server.auth import LOCAL
 from server.base import ForbiddenError
 from server.build import Desk
+from server.fetch import Sources
 from server.ingest import Receipt, Tally, Target
 from server.repair import repair
 from server.routes import Admin, Face, error_line, face_of, json_response, new_router
 from server.routes.documents import count_receipt
+from server.s3_sources import s3_sources
 from server.schemas.documents import MetadataBody, progress_reply, receipt_reply
 from server.stream import EventStream, Feed, event_line
 
@@ -27,7 +29,7 @@ PROGRESS_S = 0.1  # between two reports of an ingestion
 
 
 class IngestBody(BaseModel):
-    """A file or folder on this machine, and where its documents go."""
+    """A file or folder on this machine, or s3://bucket/prefix, and where its documents go."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,7 +43,7 @@ class IngestBody(BaseModel):
 
 @router.post("/v1/local/ingest")
 async def ingest(body: IngestBody, request: Request, caller: Admin) -> Response:
-    """Ingest a path that this process can read, as server-sent events: progress, then the receipt.
+    """Ingest a path of this machine, or s3:// by the settings' keys, as server-sent events: progress, then the receipt.
 
     Only for the lock file's token: who can read the data folder may name paths, a key's holder elsewhere may not.
     """
@@ -51,13 +53,18 @@ async def ingest(body: IngestBody, request: Request, caller: Admin) -> Response:
     collection = body.collection or face.desk.settings.collection
     (namespace,) = resolve(caller, collection, [body.namespace] if body.namespace else None)
     target = Target(collection, namespace, tuple(sorted(set(body.groups))), body.metadata, body.prune)
-    feed = await Feed(_ingest(face, Path(body.path), target), request.receive).opened()
+    feed = await Feed(_ingest(face, body.path, target), request.receive).opened()
     return EventStream(feed, error_line(face))
 
 
-async def _ingest(face: Face, path: Path, target: Target) -> AsyncGenerator[bytes, None]:
-    found = await asyncio.to_thread(lambda: list(sources(path)))
-    latest = Tally(sources=len(found))
+async def _ingest(face: Face, path: str, target: Target) -> AsyncGenerator[bytes, None]:
+    found: Sources
+    latest = Tally()
+    if path.startswith("s3://"):
+        found = s3_sources(face.desk.s3, path)
+    else:
+        found = await asyncio.to_thread(lambda: list(sources(Path(path))))
+        latest.sources = len(found)
 
     def note(tally: Tally) -> None:
         nonlocal latest
@@ -80,7 +87,7 @@ async def _ingest(face: Face, path: Path, target: Target) -> AsyncGenerator[byte
 async def repair_desk(request: Request, _: Admin) -> Response:
     """Make index and catalog agree again; what was found, and set right, by kind."""
     desk = face_of(request).desk
-    report = await repair(desk.catalog, desk.index, desk.writer)
+    report = await repair(desk.catalog, desk.index, desk.writer, desk.originals)
     return json_response({"object": "repair", "found": asdict(report)})
 
 

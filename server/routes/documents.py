@@ -1,16 +1,21 @@
-"""Documents: upload, list, read, delete, text by span; POST /v1/citations/verify."""
+"""Documents: upload, list, read, delete, text by span, the original; POST /v1/citations/verify."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import Query
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from indexers.sources import Upload
 from server.access import is_readable, readable, resolve
+from server.base import NotFoundError, StoredDocument
 from server.check import Claim, read_span, verify
 from server.ingest import Receipt, Target
 from server.metrics import Metrics
+from server.originals import Originals
 from server.routes import Reader, Writer, face_of, json_response, new_router
 from server.schemas.documents import (
     VerifyBody,
@@ -120,6 +125,45 @@ async def get_text(
     pages = [m.level for m in await catalog.marks(document_id, span.version) if m.kind == "page" and m.start <= start]
     place = {"version": span.version, "start": span.start, "end": span.end, "page": pages[-1] if pages else None}
     return json_response({"object": "document.text", "document_id": document_id, **place, "text": span.text})
+
+
+@router.get("/v1/documents/{document_id}/original")
+async def get_original(document_id: str, request: Request, caller: Reader) -> Response:
+    """The very bytes that the document was made of. As a download: a page of somebody's must not run in ours."""
+    desk = face_of(request).desk
+    _, document = await readable(desk.catalog, caller, document_id)
+    tag = f'"{document.source_sha256}"'
+    headers = {
+        "ETag": tag,
+        "Cache-Control": "private, no-cache",
+        "Vary": "Authorization, Api-Key",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(document.uri.rpartition('/')[2], safe='')}",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if tag in request.headers.get("If-None-Match", ""):
+        return Response(status_code=304, headers=headers)
+    pieces = _pieces(desk.originals, document)
+    try:
+        first = await anext(pieces, b"")  # what can be refused is refused while there is still a status to say it by
+    except NotFoundError:
+        _, now = await readable(desk.catalog, caller, document_id)
+        if now.original == document.original:
+            raise
+        return await get_original(document_id, request, caller)  # it was replaced a moment ago
+    return StreamingResponse(_joined(first, pieces), media_type=document.media_type, headers=headers)
+
+
+def _pieces(originals: Originals, document: StoredDocument) -> AsyncGenerator[bytes, None]:
+    if not document.original:
+        raise NotFoundError(f"the original of document {document.id!r} is not kept: ingest it again to keep it")
+    return originals.read(document.original)
+
+
+async def _joined(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
 
 
 @router.post("/v1/citations/verify")

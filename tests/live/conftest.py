@@ -9,6 +9,7 @@ from tests.live.opensearch import OpenSearch, opensearch
 from tests.live.postgres import PostgresServer, postgres
 from tests.live.qdrant import qdrant
 from tests.live.redis import RedisServer, redis
+from tests.live.s3 import S3Server, s3_server
 from tests.live.vllm import Vllm, vllm
 
 
@@ -33,6 +34,12 @@ def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantSe
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with redis(tmp_path_factory.mktemp("redis")) as server:  # tests that end it start one of their own
+        yield server
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
 
