@@ -60,7 +60,7 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
         store = ModelStore(settings.data_dir)
         catalog = await _open_catalog(settings)
         opened.push_async_callback(catalog.close)
-        index = await _open_index(settings)
+        index = await open_index(settings)
         opened.push_async_callback(index.close)
         models = await _load_models(settings, store, opened)
         writer = Writer(
@@ -93,7 +93,7 @@ async def _open_catalog(settings: Settings) -> Catalog:
     return await Catalog.open(Postgres(settings.catalog_url, password, Limits(read_s=settings.catalog_timeout_s)))
 
 
-async def _open_index(settings: Settings) -> Index:
+async def open_index(settings: Settings) -> Index:
     """The embedded index of both legs, or a pair of engines, of which one may be it."""
     names = (settings.dense_index, settings.text_index)
     edge: Index | None = None
