@@ -66,7 +66,12 @@ class Bm25:
 
     def document(self, text: str) -> Terms:
         """The text's terms with their weights, which a question's terms times idf are multiplied with."""
+        terms = self.frequencies(text)
+        return Terms(terms.ids, (terms.weights * (K1 + 1) / (terms.weights + K1)).astype(np.float32))
+
+    def frequencies(self, text: str) -> Terms:
+        """The text's terms; a weight is how often the term occurs, tf, over the text's length norm: with tf' = tf /
+        (1 − b + b · |d| / avgdl) the formula's fraction is tf' (k1 + 1) / (tf' + k1)."""
         terms = self.question(text)
-        length = float(terms.weights.sum())
-        weights = terms.weights * (K1 + 1) / (terms.weights + K1 * (1 - B + B * length / AVERAGE_LENGTH))
-        return Terms(terms.ids, weights.astype(np.float32))
+        norm = 1 - B + B * float(terms.weights.sum()) / AVERAGE_LENGTH
+        return Terms(terms.ids, (terms.weights / norm).astype(np.float32))

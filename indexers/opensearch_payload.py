@@ -12,7 +12,18 @@ from indexers.bm25 import Bm25
 from indexers.keywords import group_keywords, halves, keywords
 from indexers.opensearch_places import Place
 from indexers.opensearch_query import spelled
-from indexers.opensearch_schema import BORN, DIED, GROUPS, ID, KEYWORDS, REST, SPACE, numeric_field
+from indexers.opensearch_schema import (
+    BORN,
+    DIED,
+    FREQUENCY_MARK,
+    FREQUENCY_UNIT,
+    GROUPS,
+    ID,
+    KEYWORDS,
+    REST,
+    SPACE,
+    numeric_field,
+)
 from indexers.payload import pack, unpack
 
 _NO_VECTOR = np.zeros(0, np.float32)
@@ -49,9 +60,10 @@ class Encoder:
     def _words(self, text: str) -> str:
         if self._bm25 is None:
             return text
-        terms = self._bm25.question(text)
-        words = (([spelled(t)] * int(n)) for t, n in zip(terms.ids.tolist(), terms.weights.tolist(), strict=True))
-        return " ".join(word for repeated in words for word in repeated)
+        terms = self._bm25.frequencies(text)
+        whole = np.maximum(1, np.rint(terms.weights * FREQUENCY_UNIT)).astype(int)
+        pairs = zip(terms.ids.tolist(), whole.tolist(), strict=True)
+        return " ".join(f"{spelled(term)}{FREQUENCY_MARK}{frequency}" for term, frequency in pairs)
 
 
 def decode(source: Mapping[str, Any]) -> StoredPoint:

@@ -14,10 +14,13 @@ from indexers.keywords import keyword
 
 ID, BORN, DIED, GROUPS, KEYWORDS, REST, SPACE, TEXT = "i", "b", "d", "g", "k", "m", "s", "x"
 NUMERIC = "n_"  # what the fields of numbers begin with
-TEMPLATE_VERSION = 1  # a template of another version is replaced; one that an operator changed is left alone
+TEMPLATE_VERSION = 2  # a template of another version is replaced; one that an operator changed is left alone
 MAX_NUMERIC_FIELDS = 1000  # of an index
 MAX_SHARING = 500  # namespaces of a shared index, each with a text field of its own
-_BM25 = "refdesk_bm25"
+FREQUENCY_UNIT = 1000  # frequencies over length norms are kept as whole numbers of thousandths
+FREQUENCY_MARK = "|"  # between a term and its frequency
+_BM25 = "refdesk_bm25"  # over the lengths that the cluster counts and keeps in a byte
+_NORMED = "refdesk_normed"  # over frequencies that the length norm is in already
 _OTHER_FIELDS = 100  # room for the fields above, and for an operator's
 
 Analysis = Literal["refdesk", "opensearch"]
@@ -48,7 +51,7 @@ class Analyser:
     @property
     def name(self) -> str:
         """The analyser that the cluster applies to what we send."""
-        return "whitespace" if self.analysis == "refdesk" else _ANALYSERS.get(self.language, "standard")
+        return _NORMED if self.analysis == "refdesk" else _ANALYSERS.get(self.language, "standard")
 
 
 def numeric_field(field: str) -> str:
@@ -57,8 +60,13 @@ def numeric_field(field: str) -> str:
 
 
 def text_mapping(analyser: Analyser) -> dict[str, Any]:
-    """Terms with their frequencies, no positions: half the size, and there are no phrase queries."""
-    return {"type": "text", "analyzer": analyser.name, "similarity": _BM25, "index_options": "freqs"}
+    """Terms with their frequencies, no positions: half the size, and there are no phrase queries.
+
+    Of texts that are cut here, frequencies come with the length norm in them, so that the formula has the embedded
+    profile's: Lucene's own would be the length in one byte, over an average that moves with every document."""
+    is_ours = analyser.analysis == "refdesk"
+    scoring = {"similarity": _NORMED, "norms": False} if is_ours else {"similarity": _BM25}
+    return {"type": "text", "analyzer": analyser.name, "index_options": "freqs", **scoring}
 
 
 def template(prefix: str) -> dict[str, Any]:
@@ -67,7 +75,14 @@ def template(prefix: str) -> dict[str, Any]:
         "refresh_interval": "-1",  # a flush refreshes: searches see whole commits anyway
         "translog.durability": "request",
         "mapping.total_fields.limit": MAX_NUMERIC_FIELDS + MAX_SHARING + _OTHER_FIELDS,
-        "similarity": {_BM25: {"type": "BM25", "k1": K1, "b": B}},
+        "similarity": {
+            _BM25: {"type": "BM25", "k1": K1, "b": B},
+            _NORMED: {"type": "BM25", "k1": K1 * FREQUENCY_UNIT, "b": 0},
+        },
+        "analysis": {
+            "filter": {_NORMED: {"type": "delimited_term_freq", "delimiter": FREQUENCY_MARK}},
+            "analyzer": {_NORMED: {"type": "custom", "tokenizer": "whitespace", "filter": [_NORMED]}},
+        },
     }
     properties = {
         **{name: {"type": "keyword"} for name in (ID, GROUPS, KEYWORDS, SPACE)},

@@ -3,19 +3,22 @@
 import inspect
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opensearchpy import exceptions as refusals
 
-from indexers.base import CollectionSpec, IndexerError, IndexUnavailableError, NamespaceNotFoundError, View
+from indexers.base import CollectionSpec, IndexerError, IndexUnavailableError, NamespaceNotFoundError, Point, View
+from indexers.bm25 import K1, Bm25
 from indexers.filter import parse_filter
 from indexers.opensearch_bulk import BULK_BYTES, BULK_OPERATIONS, Operation, StaleMappingError, batches, judge
 from indexers.opensearch_client import map_errors
+from indexers.opensearch_payload import Encoder
 from indexers.opensearch_places import Place
-from indexers.opensearch_query import MAX_TERMS, scored, visible
-from indexers.opensearch_schema import Analyser
+from indexers.opensearch_query import MAX_TERMS, scored, spelled, visible
+from indexers.opensearch_schema import FREQUENCY_MARK, FREQUENCY_UNIT, Analyser
 from indexers.opensearch_unseen import Unseen
 
 PLACE = Place("refdesk-own-docs-1", None, "x", Analyser("refdesk", "english"))
@@ -125,6 +128,24 @@ def test_lines_are_what_the_cluster_reads() -> None:
     head, body, rest = routed.encoded().split(b"\n")
     assert orjson.loads(head) == {"update": {"_index": "alias", "_id": "k", "routing": "abc"}}
     assert (orjson.loads(body), rest) == ({"doc": {"d": 1}}, b"")
+
+
+# --- texts ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.sampled_from(["pump", "valve", "motor", "seal", "water", "the", "of"]), max_size=300))
+def test_frequencies_have_the_length_norm_in_them(words: list[str]) -> None:
+    """The cluster's formula over what is sent, b = 0 and k1 in the same unit, is the embedded profile's."""
+    text = " ".join(words)
+    document = orjson.loads(Encoder(PLACE).encode(Point("a", np.zeros(8, np.float32), text), 1))
+    sent = [term.split(FREQUENCY_MARK) for term in document.get("x", "").split()]
+    k1 = K1 * FREQUENCY_UNIT
+    scores = {term: int(freq) * (K1 + 1) / (int(freq) + k1) for term, freq in sent}
+    expected = Bm25("english").document(text)
+    assert scores == pytest.approx(
+        {spelled(term): weight for term, weight in zip(expected.ids.tolist(), expected.weights.tolist(), strict=True)},
+        rel=1e-2,
+    )
 
 
 # --- what a search may not see yet ---------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ class Backend:
 
     open: Callable[[], Index]
     keeps: bool = False
-    text_scores_differ: bool = False  # BM25 with the corpus's own average length, and lengths kept in a byte
+    text_scores_differ: bool = False  # an IDF that counts rewritten versions until they are merged away
     takes_zero_vectors: bool = True
     open_for: Callable[[CollectionSpec], Index] | None = None  # where an index holds vectors of one kind only
     stop: Callable[[], None] | None = None  # ends the storage
