@@ -1,6 +1,7 @@
 """A real S3 server, the Versity gateway over a folder, built by Go from its module, once. It checks signatures."""
 
 import os
+import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -67,12 +68,14 @@ def s3_server(folder: Path, *options: str, root: Path | None = None) -> Iterator
     listening = ["--port", f"127.0.0.1:{port}", "--health", "/health", "--keep-alive", "--quiet", *options]
     command = [str(program()), *listening, "posix", str(root)]
     keys = {"ROOT_ACCESS_KEY": KEYS.id, "ROOT_SECRET_KEY": KEYS.secret}
-    with Server("s3", command, folder, lambda: _is_ready(port), keys) as server:
+    scheme = "https" if "--cert" in options else "http"
+    with Server("s3", command, folder, lambda: _is_ready(f"{scheme}://127.0.0.1:{port}"), keys) as server:
         yield S3Server(port, server, root)
 
 
-def _is_ready(port: int) -> bool:
-    with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+def _is_ready(url: str) -> bool:
+    any_certificate = ssl._create_unverified_context()
+    with urlopen(f"{url}/health", timeout=5, context=any_certificate) as answer:
         return bool(answer.status == 200)
 
 

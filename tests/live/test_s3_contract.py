@@ -1,7 +1,10 @@
 """The contract of stores of originals, those very functions, on a real S3 server; and what a client of it must bear."""
 
+import asyncio
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,8 @@ from server.originals_s3 import S3Originals
 from server.s3 import Encryption, Keys, Place, StoreDeniedError
 from tests.contracts.test_originals import *  # noqa: F403 - whatever is tested there
 from tests.contracts.test_originals import DESK, listed, name, read
-from tests.live.s3 import KEYS, S3Server, opened
+from tests.live.s3 import KEYS, S3Server, opened, s3_server
+from tests.live.servers import need
 
 
 @pytest.fixture
@@ -84,3 +88,20 @@ async def test_neither_the_environment_nor_a_home_is_asked(
         store = S3Originals(s3, f"s3://{bucket}", Encryption())
         await store.put(name(1), b"x")
         assert await read(store, name(1)) == b"x"
+
+
+async def test_a_certificate_is_checked_against_the_authority_that_is_named(tmp_path: Path) -> None:
+    made = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert"), "-days", "1", "-subj", "/CN=127.0.0.1"]
+    kind = ["-x509", "-newkey", "rsa:2048", "-nodes", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = [need("openssl"), "req", *kind, *made]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    given = ("--cert", str(tmp_path / "cert"), "--key", str(tmp_path / "key"))
+    with s3_server(tmp_path, *given) as server:
+        trusting = replace(server.access(), endpoint=f"https://127.0.0.1:{server.port}", ca_file=tmp_path / "cert")
+        async with opened(trusting) as s3:
+            await s3._client.create_bucket(Bucket="sealed")
+            await s3.put(Place("sealed", "x"), b"x", Encryption())
+            assert [one.key async for page in s3.list(Place("sealed", "")) for one in page] == ["x"]
+        async with opened(replace(trusting, ca_file=None)) as s3:
+            with pytest.raises(StoreUnavailableError, match="SSLError"):
+                await s3.put(Place("sealed", "y"), b"y", Encryption())
