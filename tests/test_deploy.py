@@ -60,7 +60,7 @@ def test_services_are_asked_where_they_are() -> None:
         for value in GPU["services"]["app"]["environment"].values()
         for host, port in re.findall(r"://(?:\w+@)?([\w-]+):(\d+)", value)
     }
-    assert {host for host, _ in found} == {"node", "vllm", "qdrant", "opensearch", "postgres", "s3"}
+    assert {host for host, _ in found} == {"node", "vllm", "qdrant", "opensearch", "postgres", "redis", "s3"}
     for host, port in found:
         assert port in str(GPU["services"][host]["healthcheck"]["test"]), (host, port)
 

@@ -23,6 +23,8 @@ from tests.live.debian import installed
 from tests.live.opensearch import OpenSearch
 from tests.live.postgres import PASSWORD, PostgresServer
 from tests.live.qdrant import Node, node
+from tests.live.redis import PASSWORD as REDIS_PASSWORD
+from tests.live.redis import RedisServer
 from tests.live.s3 import KEYS, S3Server, opened, program
 from tests.live.servers import CACHE, Server, free_port, need
 from tests.live.vllm import Vllm
@@ -33,7 +35,7 @@ SECRETS = {
     "s3_access_key": KEYS.id,
     "s3_secret_key": KEYS.secret,
     "postgres_password": PASSWORD,
-    "redis_password": "only for tests",
+    "redis_password": REDIS_PASSWORD,
     "qdrant_api_key": "key-of-qdrant",
     "node_key": "key-of-the-node",
     "vllm_api_key": "key-of-vllm",
@@ -189,6 +191,7 @@ async def test_the_app_runs_with_its_environment(
     qdrant_with_key: Node,
     search_node: OpenSearch,
     postgres_server: PostgresServer,
+    redis_server: RedisServer,
     s3_of_compose: S3Server,
 ) -> None:
     """Everything but the LLM, for which the extractive answer stands in, and says so."""
@@ -199,6 +202,7 @@ async def test_the_app_runs_with_its_environment(
         "http://qdrant:6333": qdrant_with_key.reached.url,
         "http://opensearch:9200": search_node.url,
         "postgres:5432/refdesk": f"127.0.0.1:{postgres_server.port}/{postgres_server.new_database()}",
+        "redis://redis:6379/0": redis_server.url(),
         "http://s3:7070": s3_of_compose.url(),
     }
     settings = settings_of("app", replaced, data_dir=tmp_path, qdrant_grpc_port=qdrant_with_key.reached.grpc_port)
