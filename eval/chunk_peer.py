@@ -5,17 +5,23 @@ import sys
 
 
 def langchain(text: str, tokenizer: object, size: int, overlap: int) -> list[tuple[int, int]]:
-    """RecursiveCharacterTextSplitter with its own separators, counting tokens."""
+    """RecursiveCharacterTextSplitter with its own separators, counting tokens.
+
+    Its own `add_start_index` takes the overlap for characters, and misses where a chunk begins: looked for here.
+    """
     from langchain_text_splitters import RecursiveCharacterTextSplitter  # type: ignore[import-not-found,unused-ignore]
 
     splitter = RecursiveCharacterTextSplitter(
         chunk_size=size,
         chunk_overlap=overlap,
         length_function=lambda part: len(tokenizer.encode(part, add_special_tokens=False)),  # type: ignore[attr-defined]
-        add_start_index=True,
     )
-    made = splitter.create_documents([text])
-    return [(d.metadata["start_index"], d.metadata["start_index"] + len(d.page_content)) for d in made]
+    spans: list[tuple[int, int]] = []
+    start = -1
+    for chunk in splitter.split_text(text):
+        start = text.index(chunk, start + 1)
+        spans.append((start, start + len(chunk)))
+    return spans
 
 
 def semantic(text: str, tokenizer: object, size: int, overlap: int) -> list[tuple[int, int]]:
