@@ -35,6 +35,7 @@ DATA = Path("../shared/data")
 OTHERS = (DATA / "squad/corpus.jsonl", DATA / "chunking/corpora/finance.md")
 CACHE = Path(".cache/congruence")
 SHARED_AT = 10  # hits whose overlap is counted
+SAME_SCORE = 1e-5  # what float32 tells apart
 LEAST_SHARED = 0.98  # of the dense leg's
 MOST_APART = {"fused": 0.01, "dense": 0.015, "BM25": 0.015}  # nDCG@10
 
@@ -60,7 +61,7 @@ class Congruence:
     ndcg: Mapping[str, tuple[float, float]]
     overlap: Mapping[str, float]
     score_apart: float  # largest relative difference of two BM25 scores of one chunk for one question
-    changed_by_removal: Mapping[str, int]  # by profile, questions whose hits or scores another tenant's removal changed
+    changed_by_removal: Mapping[str, int]  # by profile, questions whose scores another tenant's removal changed
 
     @property
     def faults(self) -> list[str]:
@@ -116,9 +117,7 @@ async def compare(desk: Desk, profiles: Sequence[Profile], others: Sequence[Path
         columns[one.name] = await _scores(one, state, dataset, found.rankings(desk.settings.rrf_k))
         await one.empty(namespace_of(others[0]))
         again = await questions.ask(one.index, state, top_k)
-        changed[one.name] = sum(
-            (again.dense[id_], again.bm25[id_]) != (found.dense[id_], found.bm25[id_]) for id_ in questions.texts
-        )
+        changed[one.name] = sum(_is_changed(id_, found, again) for id_ in questions.texts)
     (name, first), (other, second) = answers.items()
     return Congruence(
         ndcg={column: (score, columns[other][column]) for column, score in columns[name].items()},
@@ -156,6 +155,18 @@ def _overlap(one: Mapping[str, list[Hit]], other: Mapping[str, list[Hit]]) -> fl
         first, second = ({hit.id for hit in each[:SHARED_AT]} for each in (hits, other[question]))
         shares.append(len(first & second) / max(len(first), len(second), 1))
     return float(np.mean(shares))
+
+
+def _is_changed(question: str, before: Answered, after: Answered) -> bool:
+    """Whether BM25 gave anything else, or the dense leg other first hits or another score to the same chunk. Its last
+    hits may be others: a graph that is built anew chooses other candidates."""
+    one, other = before.dense[question], after.dense[question]
+    scores = {hit.id: hit.score for hit in one}
+    return (
+        before.bm25[question] != after.bm25[question]
+        or [hit.id for hit in one[:SHARED_AT]] != [hit.id for hit in other[:SHARED_AT]]
+        or any(abs(hit.score - scores.get(hit.id, hit.score)) > SAME_SCORE for hit in other)
+    )
 
 
 def _score_apart(one: Mapping[str, list[Hit]], other: Mapping[str, list[Hit]]) -> float:
