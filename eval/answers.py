@@ -134,7 +134,7 @@ async def _run(given: argparse.Namespace) -> None:
         if not count:
             continue
         questions = [(kind, question) for kind in KINDS for question in questions_of(given.data, kind, count)]
-        async with serve_squad(given.data, given.folder, generator=generator) as squad:
+        async with serve_squad(given.data, given.folder, generator=generator, generation_timeout_s=600) as squad:
             answered = await answer_all(squad, questions)
         name = answered[0].answer.generator if generator == "extractive" else generator
         answers.append(answers_row(name, answered))

@@ -138,6 +138,8 @@ async def compare(arguments: argparse.Namespace) -> list[Timed]:
             given["generator_vocabulary"] = arguments.vocabulary
         settings = Settings(data_dir=Path(scratch), cache_entries=0, **given)
         asked = (await prompts(settings, questions(2000)[: arguments.questions * 40]))[: arguments.questions]
+        if not asked:
+            raise SystemExit(f"{arguments.url} gave no answer as model {arguments.model!r}: is vLLM there?")
         environment = {f"REFDESK_{name.upper()}": str(value) for name, value in given.items()}
         folder, log = Path(scratch), Path(scratch) / "server.log"
         timed: list[Timed] = []
