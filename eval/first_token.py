@@ -72,8 +72,8 @@ class Timed:
         return self.ours - self.retrieval - self.direct
 
 
-async def prompts(settings: Settings, asked: Sequence[str]) -> list[tuple[str, dict[str, object]]]:
-    """Ingest, and the request that each answered question leads to."""
+async def prompts(settings: Settings, asked: Sequence[str], count: int) -> list[tuple[str, dict[str, object]]]:
+    """Ingest, and the requests that the first `count` questions lead to that are answered."""
     desk = await build(settings, command="eval.first_token")
     try:
         recorder = Recorder(desk.pipeline.models.generator)  # type: ignore[arg-type]
@@ -87,6 +87,8 @@ async def prompts(settings: Settings, asked: Sequence[str]) -> list[tuple[str, d
             async for event in desk.pipeline.answer(request):
                 if isinstance(event, Answer) and recorder.bodies and not event.degraded:
                     found.append((question, recorder.bodies[0]))
+            if len(found) == count:
+                break
         return found
     finally:
         await desk.close()
@@ -137,7 +139,7 @@ async def compare(arguments: argparse.Namespace) -> list[Timed]:
         if arguments.vocabulary:
             given["generator_vocabulary"] = arguments.vocabulary
         settings = Settings(data_dir=Path(scratch), cache_entries=0, **given)
-        asked = (await prompts(settings, questions(2000)[: arguments.questions * 40]))[: arguments.questions]
+        asked = await prompts(settings, questions(2000), arguments.questions)
         if not asked:
             raise SystemExit(f"{arguments.url} gave no answer as model {arguments.model!r}: is vLLM there?")
         environment = {f"REFDESK_{name.upper()}": str(value) for name, value in given.items()}
