@@ -50,8 +50,9 @@ def referred_to(connection: Connection, names: Sequence[str]) -> set[str]:
 
 def below(connection: Connection, folder: str) -> set[str]:
     """The objects in a folder that documents refer to."""
-    inside = documents.c.original.between(f"{folder}/", f"{folder}/~")  # names are of [0-9a-f/-] alone
-    return set(connection.execute(select(documents.c.original).where(inside)).scalars())
+    name = documents.c.original
+    inside = (name >= f"{folder}/") & (name <= f"{folder}/~")  # of [0-9a-f/-] alone; BETWEEN takes no collation
+    return set(connection.execute(select(name).where(inside)).scalars())
 
 
 def miss(connection: Connection, names: Sequence[str]) -> int:

@@ -100,7 +100,9 @@ async def under_load(folder: Path, url: str, password_file: Path) -> AsyncIterat
                 load.is_over = True
         listed = (await http.get("/v1/documents", params={"limit": 1000})).json()["data"]
         assert load.uploaded <= {document["uri"] for document in listed}, "what was confirmed is there"
-        found = (await http.post("/v1/repair")).json()["found"]
+        repaired = await http.post("/v1/repair")
+        assert repaired.status_code == 200, repaired.text
+        found = repaired.json()["found"]
         unfinished = {kind for kind, count in found.items() if count}
         assert unfinished <= {"unfinished_commits", "unfinished_purges"}, "and nothing is half there"
         assert {status for _, status in load.statuses} <= {200, 201, 503}
