@@ -130,7 +130,7 @@ class EdgeIndex:
         await self._shards.drop(namespace)
 
     async def list(self, collection: str) -> list[str]:
-        return await self._shards.list(collection)
+        return await self._shards.names(collection)
 
     async def count(self, namespace: Namespace, view: View | None) -> int:
         async with self._shards.use(namespace) as shard:

@@ -1,22 +1,17 @@
-"""Where a namespace lies on disk: a folder with the engine's shard and one small file that says whose it is.
+"""What is in a namespace's folder: the engine's shard, and one small file that says whose it is.
 
-    ROOT/docs-3f0a…/tenant-a-91bc…/{namespace.json, shard/}
-
-Folder names are a readable part and a hash, so that names may hold any characters. A folder appears by a rename when
-it is whole, and disappears by a rename before it is deleted: what begins with "." is never one.
+ROOT/docs-3f0a…/tenant-a-91bc…/{namespace.json, shard/}
 """
 
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
 from indexers.base import CollectionSpec, IndexUnavailableError
+from indexers.folders import sync
 
 _FILE = "namespace.json"
 
@@ -67,10 +62,6 @@ class Folder:
         sync(self.path)
 
 
-def folder_path(root: Path, collection: str, namespace: str) -> Path:
-    return root / _safe(collection) / _safe(namespace)
-
-
 def read_folder(path: Path) -> Folder:
     """Read namespace.json. Raises FileNotFoundError, or IndexUnavailableError if it is not what we wrote."""
     try:
@@ -82,46 +73,3 @@ def read_folder(path: Path) -> Folder:
         )
     except (ValueError, KeyError, TypeError) as exc:
         raise IndexUnavailableError(f"{str(path / _FILE)!r} is damaged ({exc}); restore it from a backup") from exc
-
-
-def folders(root: Path, collection: str) -> Iterator[Folder]:
-    """Every namespace of a collection."""
-    parent = root / _safe(collection)
-    if parent.is_dir():
-        for path in parent.iterdir():
-            if not path.name.startswith("."):
-                yield read_folder(path)
-
-
-def unfinished(path: Path) -> Path:
-    """A place beside `path` to build it in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.parent / f".new-{uuid4().hex}"
-
-
-def remove(path: Path) -> None:
-    """Take the folder away in one step, then delete what was in it."""
-    gone = path.parent / f".gone-{uuid4().hex}"
-    path.rename(gone)
-    sync(path.parent)
-    shutil.rmtree(gone)
-
-
-def remove_leftovers(root: Path) -> None:
-    """Delete what an interrupted create or remove left behind."""
-    for path in root.glob("*/.*-*"):
-        shutil.rmtree(path)
-
-
-def sync(path: Path) -> None:
-    """Make a folder's entries durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _safe(name: str) -> str:
-    readable = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
-    return f"{readable}-{sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"

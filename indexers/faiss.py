@@ -2,19 +2,23 @@
 measured against it. A namespace is a folder with one SQLite file, read into memory when it is first used.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from indexers.base import Float32, Hit, Metadata, Namespace, Point, StoredPoint, View
 from indexers.bounded import slices
+from indexers.faiss_folders import FaissFolders
 from indexers.faiss_partition import Partition
-from indexers.faiss_partitions import OpenPartitions
 from indexers.faiss_vectors import has_gpu
+from indexers.open_folders import OpenFolders
 from indexers.point import check_groups, checked_metadata, checked_points
 from indexers.ties import search_ranked
 
+T = TypeVar("T")
 Device = Literal["auto", "cpu", "gpu"]
 _SLICE = 1000  # points or ids of one transaction; searches come in between two
 
@@ -22,9 +26,9 @@ _SLICE = 1000  # points or ids of one transaction; searches come in between two
 class FaissIndex:
     """Implements indexers.base.DenseIndex. One process may own `root`; who takes the lock is the caller's business."""
 
-    def __init__(self, partitions: OpenPartitions) -> None:
-        self._partitions = partitions
-        self._run = partitions.run
+    def __init__(self, root: Path, most_open: int, open_one: Callable[[Path], Partition]) -> None:
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="faiss")
+        self._partitions = OpenFolders(root, most_open, FaissFolders(open_one), self._threads)
 
     @classmethod
     def open(
@@ -33,7 +37,12 @@ class FaissIndex:
         """Open the index under a folder, which is made if need be. `most_open` namespaces are kept in memory, with
         removed points until there are `rebuild_from` and more than others. "auto" is the GPU if faiss finds one."""
         on_gpu = device == "gpu" or (device == "auto" and has_gpu())
-        return cls(OpenPartitions(root, most_open, partial(Partition, rebuild_from=rebuild_from, on_gpu=on_gpu)))
+        return cls(root, most_open, partial(Partition, rebuild_from=rebuild_from, on_gpu=on_gpu))
+
+    @property
+    def open_namespaces(self) -> int:
+        """How many namespaces are in memory now."""
+        return self._partitions.open_count
 
     # --- searches
 
@@ -114,3 +123,7 @@ class FaissIndex:
     async def close(self) -> None:
         """Wait for the calls under way, make everything durable and let go of the files."""
         await self._partitions.close()
+        self._threads.shutdown()
+
+    async def _run(self, call: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)

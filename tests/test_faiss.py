@@ -225,7 +225,7 @@ async def test_namespaces_in_memory_are_bounded(tmp_path: Path) -> None:
 
     assert await asyncio.gather(*(first(space) for space in spaces * 5)) == [1.0, 2.0, 3.0, 4.0] * 5
     await first(spaces[0])
-    assert sum(entry.partition is not None for entry in index._partitions._entries.values()) == 2
+    assert index.open_namespaces == 2
     await index.close()
 
 
