@@ -31,6 +31,7 @@ from server.settings import Settings
 
 MAX_TOKENS = 4  # only the first counts
 DOCUMENTS = 200
+IDLE_S = 2.0  # before each request: vLLM's processes wait busily for a second after one, and take two cores for it
 PORT = 18_480
 
 
@@ -103,6 +104,7 @@ def _documents() -> Iterator[Upload]:
 async def measure(url: str, ours: httpx2.AsyncClient, vllm: str, asked: tuple[str, dict[str, object]]) -> Timed:
     """One question both ways, vLLM directly first."""
     question, body = asked
+    await asyncio.sleep(IDLE_S)
     async with httpx2.AsyncClient(timeout=120) as http:
         direct, _ = await first_token(http, f"{vllm}/v1/chat/completions", body)
     chat = {
@@ -112,6 +114,7 @@ async def measure(url: str, ours: httpx2.AsyncClient, vllm: str, asked: tuple[st
         "temperature": 0,
         "stream": True,
     }
+    await asyncio.sleep(IDLE_S)
     whole, last = await first_token(ours, f"{url}/v1/chat/completions", chat)
     return Timed(direct, whole, last["refdesk"]["timings_ms"]["search"])
 

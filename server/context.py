@@ -59,6 +59,7 @@ async def assemble(
     `share`: of the tokens of all hits, what may be placed; the best WHOLE passages may be more.
     """
     hits = hits[:MAX_HITS]
+    count_tokens = _once(count_tokens)
     distinct = drop_near_duplicates(hits, vectors or {}, near_duplicate)
     pieces = untold(distinct)
     framed = [_framed(i, piece) for i, piece in enumerate(pieces, start=1)]
@@ -74,6 +75,19 @@ async def assemble(
         for i, (piece, count) in enumerate(zip(pieces, counts, strict=True), start=1)
     )
     return Context(passages, tokens_before, sum(counts), len(hits) - len(distinct))
+
+
+def _once(count_tokens: CountTokens) -> CountTokens:
+    """The same, each text counted once: most pieces are whole chunks, and most of what is placed was counted before."""
+    counted: dict[str, int] = {}
+
+    async def count(texts: Sequence[str]) -> list[int]:
+        new = [text for text in dict.fromkeys(texts) if text not in counted]
+        if new:
+            counted.update(zip(new, await count_tokens(new), strict=True))
+        return [counted[text] for text in texts]
+
+    return count
 
 
 def drop_near_duplicates(
