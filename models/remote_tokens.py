@@ -1,6 +1,6 @@
 """Tokens as a remote generator counts them: by its tokenizer.json if we have it, else by its server's /tokenize.
 
-/tokenize is vLLM's (llama.cpp's and TEI's differ). A passage is asked about once and remembered. A server without it,
+A passage is counted once and remembered. /tokenize is vLLM's (llama.cpp's and TEI's differ). A server without it,
 OpenAI's, needs a vocabulary; its chat format adds 3 tokens a message and 3 for the answer's opening (OpenAI Cookbook,
 "How to count tokens").
 """
@@ -45,10 +45,7 @@ class RemoteTokens:
 
     async def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special ones not added. Raises a ModelError."""
-        defused = await self.defused(texts)
-        if self._vocabulary is not None:
-            return [len(ids) for ids in await asyncio.to_thread(self._vocabulary.encode_ids, defused)]
-        return list(await asyncio.gather(*(self._count_one(text) for text in defused)))
+        return await self._count(await self.defused(texts))
 
     async def count_prompt(self, messages: Sequence[Message]) -> int:
         """Tokens of the messages in the model's chat template, the opening of the answer included."""
@@ -59,8 +56,7 @@ class RemoteTokens:
         roles = tuple(message.role for message in turns)
         if roles not in self._frames:
             self._frames[roles] = await self._frame(turns)
-        counted = await asyncio.to_thread(self._vocabulary.encode_ids, contents)
-        return self._frames[roles] + sum(map(len, counted))
+        return self._frames[roles] + sum(await self._count(contents))
 
     async def defused(self, texts: Sequence[str]) -> list[str]:
         """The texts as they may be sent: whatever the server's tokenizer reads as a control token is broken by a space.
@@ -73,7 +69,7 @@ class RemoteTokens:
         suspects = sorted({found for text in texts for found in LOOKS_LIKE_CONTROL.findall(text)})
         if not suspects or not self._has_endpoint:
             return list(texts)
-        counts = await asyncio.gather(*(self._count_one(suspect) for suspect in suspects))
+        counts = await self._count(suspects)
         control = control_tokens(suspect for suspect, count in zip(suspects, counts, strict=True) if count == 1)
         return [defuse(text, control) for text in texts]
 
@@ -94,18 +90,27 @@ class RemoteTokens:
         turns = [{"role": message.role, "content": message.content} for message in messages]
         return await self._ask({"messages": turns, "add_generation_prompt": True})
 
-    async def _count_one(self, text: str) -> int:
-        if not text:
-            return 0
-        key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        if key not in self._counted:
-            async with self._asking:
-                self._counted[key] = await self._ask({"prompt": text, "add_special_tokens": False})
-            if len(self._counted) > CACHED:
-                self._counted.popitem(last=False)
-        else:
+    async def _count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of texts as they are; of what was counted lately, from memory."""
+        keys = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._counted}
+        counts = {key: self._counted[key] for key in keys if key not in new}
+        counts.update(zip(new, await self._count_new(list(new.values())) if new else (), strict=True))
+        for key in keys:
+            self._counted[key] = counts[key]
             self._counted.move_to_end(key)
-        return self._counted[key]
+        while len(self._counted) > CACHED:
+            self._counted.popitem(last=False)
+        return [counts[key] for key in keys]
+
+    async def _count_new(self, texts: Sequence[str]) -> list[int]:
+        if self._vocabulary is not None:
+            return [len(ids) for ids in await asyncio.to_thread(self._vocabulary.encode_ids, texts)]
+        return list(await asyncio.gather(*(self._ask_text(text) for text in texts)))
+
+    async def _ask_text(self, text: str) -> int:
+        async with self._asking:
+            return await self._ask({"prompt": text, "add_special_tokens": False}) if text else 0
 
     async def _ask(self, body: dict[str, object]) -> int:
         request = Request("POST", "/tokenize", {"model": self._model, **body})

@@ -191,10 +191,11 @@ async def _fit(
         n_whole += 1
     sentences = _sentences(pieces, first=n_whole)
     scores = overlap(question, [sentence.text for sentence in sentences])
-    frames = [frame(i + 1, piece.hit.chunk.title, "") for i, piece in enumerate(pieces)]
-    costs = await count_tokens([*(s.text for s in sentences), *frames])
-    chosen = _choose(sentences, scores, costs, room)
-    while True:  # tokens of parts need not add up to those of the whole: count what is placed, drop the weakest
+    rates = [tokens / len(_framed(i, piece)) for i, (piece, tokens) in enumerate(zip(pieces, counts, strict=True), 1)]
+    costs = [math.ceil(len(sentence.text) * rates[sentence.piece]) for sentence in sentences]
+    frames = await count_tokens([frame(i, piece.hit.chunk.title, "") for i, piece in enumerate(pieces, start=1)])
+    chosen = _choose(sentences, scores, costs, frames, room=room)
+    while True:  # a sentence's tokens are its share of its piece's, by length: count what is placed, drop the weakest
         fitted = [*pieces[:n_whole], *_condensed(pieces, [sentences[i] for i in sorted(chosen)])]
         exact = await count_tokens([_framed(i, piece) for i, piece in enumerate(fitted, start=1)]) if fitted else []
         if sum(exact) <= budget_tokens:
@@ -205,16 +206,18 @@ async def _fit(
             n_whole -= 1
 
 
-def _choose(sentences: Sequence[_Sentence], scores: Sequence[float], costs: Sequence[int], room: int) -> list[int]:
+def _choose(
+    sentences: Sequence[_Sentence], scores: Sequence[float], costs: Sequence[int], frames: Sequence[int], *, room: int
+) -> list[int]:
     """Indices of the sentences closest to the question that fit into `room`, closest first.
 
-    costs: tokens of each sentence, then of each piece's empty frame, paid with a piece's first sentence.
+    costs: tokens of each sentence; frames: of each piece's empty frame, paid with a piece's first sentence.
     """
     chosen: list[int] = []
     opened: set[int] = set()
     for i in sorted(range(len(sentences)), key=lambda i: (-scores[i], i)):
         piece = sentences[i].piece
-        cost = costs[i] + _GAP_TOKENS + (0 if piece in opened else costs[len(sentences) + piece])
+        cost = costs[i] + _GAP_TOKENS + (0 if piece in opened else frames[piece])
         if cost <= room:
             room -= cost
             chosen.append(i)

@@ -4,6 +4,7 @@ search: states → (cache) → rank → hits.   answer: search → context → g
 ingest: read → chunk → embed → commit (server/ingest.py).
 """
 
+import asyncio
 import unicodedata
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -216,10 +217,12 @@ class Pipeline:
         generator: Generator,
     ) -> tuple[ContextPassage, ...]:
         """The passages that fit: min(context_tokens, what the generator has left beside prompt and answer)."""
-        room = await room_for_passages(generator, request, options)
+        vectors, room = await asyncio.gather(
+            self._vectors(result, states), room_for_passages(generator, request, options)
+        )
         context = await assemble(
             result.hits,
-            vectors=await self._vectors(result, states),
+            vectors=vectors,
             question=request.search.question,
             budget_tokens=min(self.settings.context_tokens, room),
             count_tokens=generator.count_tokens,
