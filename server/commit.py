@@ -14,11 +14,11 @@ from itertools import count, islice
 from typing import Any, TypeVar
 
 from indexers.base import Index, NamespaceNotFoundError, Point
-from server import catalog_changes, catalog_names
+from server import catalog_changes, catalog_names, catalog_plan
 from server.base import CatalogUnavailableError, Changes, NamespaceState, NotFoundError, PreparedDocument
 from server.catalog import Catalog
-from server.catalog_changes import Plan, chunk_ids
 from server.catalog_names import Unfinished
+from server.catalog_plan import Plan, chunk_ids
 from server.faults import reach
 from server.lease import Lease
 from server.originals import Originals
@@ -109,7 +109,7 @@ class Writer:
     async def _commit(self, namespace_id: int, changes: Changes) -> int:
         async with self.lease(namespace_id) as lease:
             await self._recover(namespace_id, lease)
-            plan = await self._catalog.read(catalog_changes.plan, namespace_id, changes, self._token_bits_of)
+            plan = await self._catalog.read(catalog_plan.plan, namespace_id, changes, self._token_bits_of)
             if plan.is_empty:
                 return plan.number - 1
             turn = self._turn()

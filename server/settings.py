@@ -385,33 +385,3 @@ def read_secret(file: Path | None) -> str | None:
     if not secret:
         raise InvalidRequestError(f"the key file {str(file)!r} is empty: it must hold the key")
     return secret
-
-
-def as_markdown() -> str:
-    """docs/settings.md: every setting with its default. `python -m server.settings > docs/settings.md` writes it."""
-    rows = [
-        f"| `REFDESK_{name.upper()}` | {_shown(name, field.default)} | {field.description} |"
-        for name, field in Settings.model_fields.items()
-    ]
-    return "\n".join(
-        [
-            "# Settings",
-            "",
-            "Read once at start from the environment, then frozen. An unknown name or a bad combination is refused.",
-            "This page is written by `python -m server.settings`.",
-            "",
-            "| variable | default | what it does |",
-            "|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
-
-
-def _shown(name: str, default: object) -> str:
-    shown = ",".join(default) if isinstance(default, tuple) else default
-    return f"`{shown}`" + (f"; gpu: `{GPU[name]}`" if name in GPU else "")
-
-
-if __name__ == "__main__":
-    print(as_markdown(), end="")

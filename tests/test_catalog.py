@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, update
 
-from server import catalog_changes, catalog_documents, catalog_names, schema
+from server import catalog_changes, catalog_documents, catalog_names, catalog_plan, schema
 from server.base import (
     CatalogUnavailableError,
     Changes,
@@ -63,14 +63,14 @@ async def commit(
 ) -> int:
     """The catalog's half of a commit."""
     changes = Changes(upserts=upserts, deletes=deletes)
-    plan = await catalog.read(catalog_changes.plan, namespace.id, changes, FINGERPRINT)
+    plan = await catalog.read(catalog_plan.plan, namespace.id, changes, FINGERPRINT)
     await catalog.write(catalog_names.begin, namespace.id)
     await catalog.write(catalog_changes.apply, plan)
     return plan.number
 
 
 def ids_of(namespace: NamespaceState, prepared: PreparedDocument) -> tuple[str, ...]:
-    return catalog_changes.chunk_ids(namespace, prepared.id, prepared.version, len(prepared.chunks))
+    return catalog_plan.chunk_ids(namespace, prepared.id, prepared.version, len(prepared.chunks))
 
 
 # --- opening -------------------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ async def test_any_span_of_any_text(catalog: Catalog, namespace: NamespaceState)
             end = data.draw(st.integers(start, len(text)))
             number = next(numbers)
             prepared = prepare(f"{number}.txt", text, chunk_chars=max(1000, end - start))
-            plan = catalog_changes.plan(connection, namespace.id, Changes([prepared]), FINGERPRINT)
+            plan = catalog_plan.plan(connection, namespace.id, Changes([prepared]), FINGERPRINT)
             catalog_names.begin(connection, namespace.id)
             catalog_changes.apply(connection, plan)
             assert catalog_documents.text(connection, prepared.id, None, start=start, end=end) == text[start:end]

@@ -10,7 +10,7 @@ import pytest
 
 from indexers.base import IndexerError, Namespace, View
 from indexers.memory import MemoryIndex
-from server import catalog_changes, catalog_names
+from server import catalog_names, catalog_plan
 from server.base import Changes, DocumentPatch, GoneError, NotFoundError
 from server.dump import dump
 from server.repair import RepairReport, repair
@@ -84,7 +84,7 @@ async def test_a_patch_reaches_index_and_hits(bench: Bench) -> None:
     assert (stored.source_sha256, stored.extractor, stored.version) == ("bytes-2", "text-2", A1.version)
     public = await bench.index.count(bench.state.namespace, View(2, frozenset()))
     assert public == len(B1.chunks)
-    ids = catalog_changes.chunk_ids(bench.state, A1.id, A1.version, len(A1.chunks))
+    ids = catalog_plan.chunk_ids(bench.state, A1.id, A1.version, len(A1.chunks))
     for snapshot in (1, 2):  # the present groups are checked whatever the commit that is read
         chunks = await bench.catalog.chunks(bench.state.id, ids, snapshot)
         assert {chunk.groups for chunk in chunks.values()} == {("staff",)}
@@ -214,9 +214,9 @@ async def test_repair_finds_each_kind_once(bench: Bench) -> None:
     space, index = bench.state.namespace, bench.index
     stray = (await index.scan(space, View(2), None, 1))[0][0].point
     await index.put(space, [replace(stray, id="stray")], 2)  # an orphan
-    ended = catalog_changes.chunk_ids(bench.state, A1.id, A1.version, len(A1.chunks))
+    ended = catalog_plan.chunk_ids(bench.state, A1.id, A1.version, len(A1.chunks))
     await index.put(space, [replace(stray, id=ended[0])], 2)  # alive although its version ended
-    live = catalog_changes.chunk_ids(bench.state, B1.id, B1.version, len(B1.chunks))
+    live = catalog_plan.chunk_ids(bench.state, B1.id, B1.version, len(B1.chunks))
     await index.purge(space, live)  # lost
     await index.create(Namespace(COLLECTION.spec, "nobody's"))
     await bench.catalog.write(catalog_names.begin, bench.state.id)  # as a crash leaves it
@@ -247,7 +247,7 @@ async def test_a_lost_shard_is_made_again_and_filled_by_ingestion(bench: Bench) 
 
 async def test_token_vectors_are_those_of_the_commit(bench: Bench) -> None:
     await bench.commit(A1)
-    ids = catalog_changes.chunk_ids(bench.state, A1.id, A1.version, len(A1.chunks))
+    ids = catalog_plan.chunk_ids(bench.state, A1.id, A1.version, len(A1.chunks))
     chunks = await bench.catalog.chunks(bench.state.id, ids, 1, token_bits_of=FINGERPRINT)
     for id_, embedding in zip(ids, A1.embeddings, strict=True):
         stored = chunks[id_].token_bits

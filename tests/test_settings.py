@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from server.settings import Settings, as_markdown
+from server.settings import Settings
+from server.settings_page import as_markdown
 
 DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
 
 
 def test_every_setting_is_documented() -> None:
-    assert DOCS.read_text() == as_markdown(), "run: python -m server.settings > docs/settings.md"
+    assert DOCS.read_text() == as_markdown(), "run: python -m server.settings_page > docs/settings.md"
     assert all(field.description for field in Settings.model_fields.values())
 
 

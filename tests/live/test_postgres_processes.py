@@ -10,7 +10,7 @@ import pytest
 
 from indexers.base import View
 from indexers.memory import MemoryIndex
-from server import catalog_changes, catalog_names
+from server import catalog_changes, catalog_names, catalog_plan
 from server.auth import Keys
 from server.base import CatalogUnavailableError, Changes, ConflictError, NotFoundError, PreparedDocument, ServerError
 from server.catalog import Catalog
@@ -111,7 +111,7 @@ async def test_a_process_that_died_leaves_its_lease_and_is_given_time(postgres_s
         (first, writer), (second, other) = await bench.process(), await bench.process()
         state = await first.namespace("docs", "default", create=True)
         await writer.commit(state, Changes([A1]))
-        plan = await first.read(catalog_changes.plan, state.id, Changes([A2]), FINGERPRINT)
+        plan = await first.read(catalog_plan.plan, state.id, Changes([A2]), FINGERPRINT)
         await first.write(catalog_names.begin, state.id, "who died")
         points, _ = await bench.index.scan(state.namespace, View(1), None, 100)
         await bench.index.put(state.namespace, [stored.point for stored in points], plan.number)
