@@ -52,6 +52,7 @@ _REQUIREMENTS: Mapping[str, Sequence[str]] = {
         "uvicorn",
     ),
 }
+_COPIED = {"llamaindex"}  # its nltk reads no file that has a second name, as one in uv's cache has
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def peer_python(name: str, given: Path | None = None) -> Path:
         here = ROOT / ".venv-uv" / "bin" / "uv"
         uv = str(here) if here.exists() else shutil.which("uv") or "uv"
         subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(PEERS / name)], check=True)
-        subprocess.run([uv, "pip", "install", "-q", "--python", str(python), *_REQUIREMENTS[name]], check=True)
+        mode = ["--link-mode", "copy"] if name in _COPIED else []
+        subprocess.run([uv, "pip", "install", "-q", *mode, "--python", str(python), *_REQUIREMENTS[name]], check=True)
         ready.write_text(wanted)
     return python
 

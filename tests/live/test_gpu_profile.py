@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from indexers.qdrant_server import QdrantServer
+from tests.desks import GUIDE, NOTES, QUESTION
 from tests.live.app import App, app, new_app
 from tests.live.opensearch import OpenSearch
 from tests.live.postgres import PASSWORD as CATALOG_PASSWORD
 from tests.live.postgres import PostgresServer
 from tests.live.qdrant import new_prefix, remove_collections
 from tests.live.redis import PASSWORD, RedisServer
+from tests.live.s3 import S3Server, settings_for
+from tests.live.vllm import MODEL, Vllm
 
 Settings = dict[str, object]
 
@@ -89,6 +92,27 @@ def test_two_processes_share_documents_jobs_and_rankings(apps: list[App]) -> Non
     assert not third["cached"], "a commit of the other process makes what was ranked before it unfindable"
     assert "new.txt" in {hit["uri"] for hit in third["hits"]}
     nothing_left(one)
+
+
+def test_all_servers_together_answer_with_citations(
+    settings: Settings, object_server: S3Server, llm: Vllm, tmp_path: Path
+) -> None:
+    bucket = asyncio.run(object_server.new_bucket())
+    originals = settings_for(object_server, tmp_path, originals_url=f"s3://{bucket}/originals")
+    models = {"embedder": "all-MiniLM-L6-v2", "generator": MODEL, "generator_urls": llm.url}
+    question = {"model": "docs", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0}
+    with app(tmp_path / "one", {**settings, **originals, **models}) as one:
+        assert one.ended(one.send({"guide.md": GUIDE, "notes.md": NOTES}))["state"] == "succeeded"
+        with one.http(timeout_s=120) as http:
+            reply = http.post("/v1/chat/completions", json={**question, "max_tokens": 60}).json()
+            assert (reply["refdesk"]["generator"], reply["refdesk"]["degraded"]) == (MODEL, [])
+            assert "six months" in reply["choices"][0]["message"]["content"]
+            assert reply["citations"]
+            for cited in reply["citations"]:
+                assert GUIDE[cited["start"] : cited["end"]] == cited["quote"]
+                original = http.get(f"/v1/documents/{cited['document_id']}/original")
+                assert original.content == GUIDE.encode()
+        nothing_left(one)
 
 
 @pytest.mark.parametrize("fault", ["job.taken", "commit.put", "commit.flushed", "commit.applied", "job.done"])
