@@ -57,7 +57,8 @@ async def judge(answered: Sequence[Answered], judge: Mapping[str, str], embeddin
     python = await asyncio.to_thread(peer_python, "ragas")
     script = str(Path(__file__).with_name("judge_peer.py"))
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(str(python), script, stdin=pipe, stdout=pipe)
+    isolated = "-P"  # eval/ has a datasets.py, which ragas would take for the library
+    process = await asyncio.create_subprocess_exec(str(python), isolated, script, stdin=pipe, stdout=pipe)
     output, _ = await process.communicate(asked.encode())
     if process.returncode:
         raise RuntimeError(f"ragas ended with {process.returncode}: its message is above")
