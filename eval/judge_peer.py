@@ -47,6 +47,7 @@ async def judge(asked: dict) -> list[dict]:  # type: ignore[type-arg]
             "coherence": coherence.ascore(llm=llm, user_input=question, response=answer),
         }
         scored.append({name: await _value(call) for name, call in calls.items()})
+        print(f"{len(scored)} of {len(asked['rows'])} answers judged: {scored[-1]}", file=sys.stderr, flush=True)
     return scored
 
 
