@@ -27,9 +27,11 @@ def settings(
     search_node: OpenSearch,
     postgres_server: PostgresServer,
     redis_server: RedisServer,
+    object_server: S3Server,
     tmp_path: Path,
 ) -> Iterator[Settings]:
     redis_server.client().flushall()
+    bucket = asyncio.run(object_server.new_bucket())
     prefix = new_prefix()
     for name, password in (("catalog", CATALOG_PASSWORD), ("redis", PASSWORD)):
         (tmp_path / name).write_text(password)
@@ -46,6 +48,7 @@ def settings(
         "opensearch_urls": search_node.url,
         "opensearch_prefix": prefix.rstrip("-"),
         "opensearch_replicas": 0,
+        **settings_for(object_server, tmp_path, originals_url=f"s3://{bucket}/originals"),
     }
     asyncio.run(remove_collections(qdrant_server, prefix))
 
@@ -94,14 +97,10 @@ def test_two_processes_share_documents_jobs_and_rankings(apps: list[App]) -> Non
     nothing_left(one)
 
 
-def test_all_servers_together_answer_with_citations(
-    settings: Settings, object_server: S3Server, llm: Vllm, tmp_path: Path
-) -> None:
-    bucket = asyncio.run(object_server.new_bucket())
-    originals = settings_for(object_server, tmp_path, originals_url=f"s3://{bucket}/originals")
+def test_all_servers_together_answer_with_citations(settings: Settings, llm: Vllm, tmp_path: Path) -> None:
     models = {"embedder": "all-MiniLM-L6-v2", "generator": MODEL, "generator_urls": llm.url}
     question = {"model": "docs", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0}
-    with app(tmp_path / "one", {**settings, **originals, **models}) as one:
+    with app(tmp_path / "one", {**settings, **models}) as one:
         assert one.ended(one.send({"guide.md": GUIDE, "notes.md": NOTES}))["state"] == "succeeded"
         with one.http(timeout_s=120) as http:
             reply = http.post("/v1/chat/completions", json={**question, "max_tokens": 60}).json()
