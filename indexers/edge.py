@@ -28,6 +28,7 @@ class EdgeIndex:
         self._searches = ThreadPoolExecutor(2, thread_name_prefix="edge-search")  # one for each leg
         self._writes = ThreadPoolExecutor(1, thread_name_prefix="edge-write")
         self._shards = OpenShards(root, limits, self._writes)
+        self._write = self._shards.run
         self._large_from, self._compact_from = limits.large_from, compact_from
 
     @classmethod
@@ -159,9 +160,6 @@ class EdgeIndex:
 
     async def _search(self, call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._searches, call, *arguments)
-
-    async def _write(self, call: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writes, call, *arguments)
 
 
 def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -50,7 +50,7 @@ class OpenShards(OpenFolders[Shard]):
 
     async def create(self, namespace: Namespace) -> None:
         """Make it, if it is not there. Raises IndexerError for a language that BM25 does not know."""
-        await self._run(Bm25, namespace.collection.language)  # before there are files
+        await self.run(Bm25, namespace.collection.language)  # before there are files
         await super().create(namespace)
 
     async def copy(self, namespace: Namespace) -> None:
@@ -62,20 +62,20 @@ class OpenShards(OpenFolders[Shard]):
                 copy = await self._copy(shard)
             async with entry.door:
                 await entry.wait_until_unused()
-                await self._run(_switch, copy)
+                await self.run(_switch, copy)
                 old, entry.opened = entry.opened, copy
-            await self._run(_discard, old, shard.folder.shard_path)
+            await self.run(_discard, old, shard.folder.shard_path)
 
     async def _copy(self, shard: Shard) -> Shard:
-        folder = await self._run(shard.folder.with_next_shard)
-        is_large = await self._run(shard.count, None) >= self._large_from
-        await self._run(partial(create_shard, folder.shard_path, folder, is_large=is_large))
-        copy = await self._run(Shard, folder)
-        after = await self._run(shard.copy_some, copy, None)
+        folder = await self.run(shard.folder.with_next_shard)
+        is_large = await self.run(shard.count, None) >= self._large_from
+        await self.run(partial(create_shard, folder.shard_path, folder, is_large=is_large))
+        copy = await self.run(Shard, folder)
+        after = await self.run(shard.copy_some, copy, None)
         while after is not None:
-            after = await self._run(shard.copy_some, copy, after)
-        await self._run(copy.measure)
-        await self._run(copy.flush)
+            after = await self.run(shard.copy_some, copy, after)
+        await self.run(copy.measure)
+        await self.run(copy.flush)
         return copy
 
 

@@ -2,12 +2,11 @@
 measured against it. A namespace is a folder with one SQLite file, read into memory when it is first used.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from indexers.base import Float32, Hit, Metadata, Namespace, Point, StoredPoint, View
 from indexers.bounded import slices
@@ -18,7 +17,6 @@ from indexers.open_folders import OpenFolders
 from indexers.point import check_groups, checked_metadata, checked_points
 from indexers.ties import search_ranked
 
-T = TypeVar("T")
 Device = Literal["auto", "cpu", "gpu"]
 _SLICE = 1000  # points or ids of one transaction; searches come in between two
 
@@ -29,6 +27,7 @@ class FaissIndex:
     def __init__(self, root: Path, most_open: int, open_one: Callable[[Path], Partition]) -> None:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="faiss")
         self._partitions = OpenFolders(root, most_open, FaissFolders(open_one), self._threads)
+        self._run = self._partitions.run
 
     @classmethod
     def open(
@@ -124,6 +123,3 @@ class FaissIndex:
         """Wait for the calls under way, make everything durable and let go of the files."""
         await self._partitions.close()
         self._threads.shutdown()
-
-    async def _run(self, call: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)

@@ -75,13 +75,17 @@ class OpenFolders(Generic[R]):
     def open_count(self) -> int:
         return sum(entry.opened is not None for entry in self._entries.values())
 
+    async def run(self, call: Callable[..., T], *arguments: object) -> T:
+        """A blocking call in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+
     @asynccontextmanager
     async def use(self, namespace: Namespace) -> AsyncIterator[R]:
         """The namespace, open until the block ends. Raises NamespaceNotFoundError."""
         entry = self._entry(namespace)
         async with entry.door:
             if entry.opened is None:
-                entry.opened = await self._run(self._open, namespace)
+                entry.opened = await self.run(self._open, namespace)
             entry.users += 1
             entry.unused.clear()
             entry.used_at = next(self._clock)
@@ -103,19 +107,19 @@ class OpenFolders(Generic[R]):
         """Make it, if it is not there."""
         path = self._path(namespace)
         async with self._entries.setdefault(path, Entry()).door:
-            await self._run(self._make, path, namespace)
+            await self.run(self._make, path, namespace)
 
     async def drop(self, namespace: Namespace) -> None:
         path = self._path(namespace)
         entry = self._entries.setdefault(path, Entry())
         async with entry.door:
             await self._close(entry)
-            await self._run(self._remove, path)
+            await self.run(self._remove, path)
 
     async def names(self, collection: str) -> list[str]:
         """The names of a collection's namespaces, sorted."""
         self._check_open()
-        return await self._run(self._names, collection)
+        return await self.run(self._names, collection)
 
     async def close(self) -> None:
         """Close every namespace, each when the last call in it has ended."""
@@ -136,9 +140,6 @@ class OpenFolders(Generic[R]):
         if path not in self._entries and not path.exists():
             raise _missing(namespace)
         return self._entries.setdefault(path, Entry())
-
-    async def _run(self, call: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     # --- inside
 
@@ -161,7 +162,7 @@ class OpenFolders(Generic[R]):
         await entry.wait_until_unused()
         if entry.opened is not None:
             opened, entry.opened = entry.opened, None
-            await self._run(opened.close)
+            await self.run(opened.close)
 
     def _open(self, namespace: Namespace) -> R:
         with self._engine.map_errors(namespace):

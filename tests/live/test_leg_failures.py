@@ -4,7 +4,7 @@ half-visible, and recovery needs no restart of ours."""
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -76,8 +76,8 @@ def tried_qdrant(folder: Path) -> Iterator[Tried]:
 
 @pytest.fixture(scope="module", params=[tried_opensearch, tried_qdrant], ids=["opensearch", "qdrant"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
-    with ExitStack() as running:
-        yield running.enter_context(request.param(tmp_path_factory.mktemp("leg")))
+    with request.param(tmp_path_factory.mktemp("leg")) as started:
+        yield started
 
 
 @pytest.fixture
