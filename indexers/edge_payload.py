@@ -4,6 +4,7 @@ Metadata lies twice: as keywords and numbers for the filters (edge_filter), and 
 back exactly. No field name of a user's ever becomes one of the engine's.
 """
 
+from typing import TypeGuard
 from uuid import UUID, uuid5
 
 import numpy as np
@@ -34,15 +35,16 @@ def engine_id(point_id: str, born: int) -> UUID:
     return UUID(int=(bits >> 74) << 80 | 8 << 76 | (bits >> 62 & 0xFFF) << 64 | 2 << 62 | bits & _LOW_62)
 
 
-def carried_id(version: int | str | UUID) -> str | None:
-    """The point's id, if the engine's id carries it."""
-    if not isinstance(version, UUID):
-        return None
+def carries_id(version: int | str | UUID) -> TypeGuard[UUID]:
+    """Whether the engine's id carries the point's; such ids are ordered as the points' are."""
+    return isinstance(version, UUID) and version.int >> 76 & 0xF == 8
+
+
+def carried_id(version: UUID) -> str:
+    """The point's id in an engine's id that carries it."""
     packed = version.int
-    if packed >> 76 & 0xF != 8:
-        return None
-    bits = (packed >> 80) << 74 | (packed >> 64 & 0xFFF) << 62 | packed & _LOW_62
-    return f"chk_{bits >> _BORN_BITS:022x}"
+    bits = (packed >> 80) << 40 | (packed >> 64 & 0xFFF) << 28 | (packed & _LOW_62) >> _BORN_BITS
+    return f"chk_{bits:022x}"
 
 
 def sparse(terms: Terms) -> engine.SparseVector:

@@ -36,7 +36,7 @@ from indexers.edge_filter import (
     compile_view,
 )
 from indexers.edge_folder import Folder
-from indexers.edge_payload import DENSE, ID, TEXT, carried_id, decode, encode, sparse, stored_terms
+from indexers.edge_payload import DENSE, ID, TEXT, carried_id, carries_id, decode, encode, sparse, stored_terms
 from indexers.keywords import PUBLIC
 from indexers.point import checked_vector
 
@@ -154,11 +154,20 @@ class Shard:
         while limit:
             found = self._query(query, view, limit, params)
             if len(found) < limit or found[-1].score != found[top_k - 1].score or limit >= _MOST_TIES:
-                ids = self._ids(found)
-                hits = [Hit(id_, sign * point.score) for id_, point in zip(ids, found, strict=True)]
-                return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:top_k]
+                return self._best(found, top_k, sign)
             limit *= 4
         return []
+
+    def _best(self, found: Sequence[engine.ScoredPoint], top_k: int, sign: float) -> list[Hit]:
+        """The first `top_k` hits; of equal scores the smallest ids come first."""
+        versions = [point.id for point in found]
+        scores = [sign * point.score for point in found]
+        carriers = [version for version in versions if carries_id(version)]
+        if len(carriers) == len(versions):  # ordered as the ids are: only what is returned need be translated
+            best = sorted(zip(scores, carriers, strict=True), key=lambda pair: (-pair[0], pair[1].int))
+            return [Hit(carried_id(version), score) for score, version in best[:top_k]]
+        hits = [Hit(id_, score) for id_, score in zip(self._ids(versions), scores, strict=True)]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:top_k]
 
     def _query(
         self, query: engine.Query, view: View, limit: int, params: engine.SearchParams
@@ -170,17 +179,14 @@ class Shard:
             ),
         )
 
-    def _ids(self, found: Sequence[engine.ScoredPoint]) -> list[str]:
+    def _ids(self, versions: Sequence[int | str | UUID]) -> list[str]:
         """The points' own ids. Payloads are read only for those that the engine's ids do not carry: reading 200 of them
         takes longer than the search (5 ms, warm)."""
-        carried = [carried_id(point.id) for point in found]
-        unknown = [point.id for point, id_ in zip(found, carried, strict=True) if id_ is None]
-        if not unknown:
-            return [id_ for id_ in carried if id_ is not None]
+        unknown = [version for version in versions if not carries_id(version)]
         with map_errors(self.folder.name):
             records = self._engine.retrieve(unknown, [ID], False)
         kept = {record.id: (record.payload or {})[ID] for record in records}
-        return [kept[point.id] if id_ is None else id_ for point, id_ in zip(found, carried, strict=True)]
+        return [carried_id(version) if carries_id(version) else kept[version] for version in versions]
 
     def _under(self, view: View, call: Callable[[engine.Filter | None], T]) -> T:
         """Run a call with the view's filter, and again if a write meanwhile stored what the filter took for absent."""

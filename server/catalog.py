@@ -4,7 +4,7 @@ Every method is one transaction on a thread of the database's own; the functions
 Reads see the last finished commit and never wait for a write.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
@@ -18,6 +18,8 @@ from server.database import Backend, Database
 from server.lease import Leases
 from server.sqlite import Sqlite
 
+_SNAPSHOTS = 1024  # sets of namespaces whose states are remembered between two writes
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -27,6 +29,8 @@ class Catalog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._snapshots: dict[tuple[str, ...], Mapping[str, NamespaceState]] = {}
+        self._snapshots_since = 0  # how many writes the database had seen when they were read
 
     @classmethod
     async def open(cls, where: Path | Backend) -> Self:
@@ -93,9 +97,22 @@ class Catalog:
         """All of a collection's, by name."""
         return await self.read(catalog_names.all_namespaces, collection)
 
-    async def snapshot(self, collection: str, names: Sequence[str]) -> dict[str, NamespaceState]:
-        """Namespaces by name, each at its present commit, all read at one instant. Raises NotFoundError."""
-        return await self.read(catalog_names.snapshot, collection, names)
+    async def snapshot(self, collection: str, names: Sequence[str]) -> Mapping[str, NamespaceState]:
+        """Namespaces by name, each at its present commit, all read at one instant. Raises NotFoundError.
+
+        A database that no other process writes to is read once between two writes: every search asks for this.
+        """
+        if self._database.is_shared:
+            return await self.read(catalog_names.snapshot, collection, names)
+        writes, key = self._database.writes, (collection, *names)
+        if self._snapshots_since != writes or len(self._snapshots) >= _SNAPSHOTS:
+            self._snapshots, self._snapshots_since = {}, writes
+        found = self._snapshots.get(key)
+        if found is None:
+            found = await self.read(catalog_names.snapshot, collection, names)
+            if self._snapshots_since == writes:  # else it may be older than what the others here were read after
+                self._snapshots[key] = found
+        return found
 
     async def statistics(self, namespace_id: int) -> tuple[int, int]:
         """(documents, chunks) of the present commit; it counts, so it is for status, not for every search."""

@@ -35,6 +35,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other processes may write to it."""
+        ...
+
+    @property
     def read_timeout_s(self) -> float | None:
         """What a reader waits at most, the wait for a connection included; None: no limit."""
         ...
@@ -92,6 +97,12 @@ class Database:
         self._local = threading.local()
         self._connections: list[Connection] = []
         self._is_closed = False
+        self.writes = 0  # transactions that this process has ended
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may write to it: what was read may then change without a write of this process."""
+        return self._backend.is_shared
 
     @property
     def leases(self) -> Leases:
@@ -131,8 +142,11 @@ class Database:
             ) from None
 
     def _run(self, work: Callable[[Connection], T], writes: bool) -> T:
-        with map_errors(self._backend):
-            return self._backend.run(lambda: self._connection(writes), work, writes=writes)
+        try:
+            with map_errors(self._backend):
+                return self._backend.run(lambda: self._connection(writes), work, writes=writes)
+        finally:
+            self.writes += writes
 
     def _connection(self, writes: bool) -> Connection:
         """This thread's connection."""

@@ -17,9 +17,8 @@ def rrf(
     scores: dict[str, float] = {}
     for i, ranking in enumerate(rankings):
         weight = 1.0 if weights is None else weights[i]
-        seen: set[str] = set()
-        for rank, id_ in enumerate(ranking, start=1):
-            if id_ not in seen:
-                seen.add(id_)
-                scores[id_] = scores.get(id_, 0.0) + weight / (k + rank)
-    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+        places = dict(zip(reversed(ranking), range(len(ranking), 0, -1), strict=True))  # the first of each id
+        for id_, rank in places.items():
+            scores[id_] = scores.get(id_, 0.0) + weight / (k + rank)
+    by_score = sorted(sorted(scores), key=scores.__getitem__, reverse=True)
+    return [(id_, scores[id_]) for id_ in by_score]

@@ -48,6 +48,7 @@ class Limits:
 class Postgres:
     """A Backend over a server's database, which is there and in UTF-8; `password` comes on top of the url's."""
 
+    is_shared = True
     advice = "check that PostgreSQL runs and can be reached, its disk's space and its max_connections"
 
     def __init__(self, url: str, password: str | None = None, limits: Limits | None = None) -> None:

@@ -75,6 +75,7 @@ async def retrieve(
         return await ask("dense", state, lambda: index.search_dense(state.namespace, vector, view, top_k))
 
     async def ask_text(state: NamespaceState, view: View) -> Leg | str:
+        await asyncio.sleep(0)  # so that the question is on its way to its model before an engine keeps the interpreter
         return await ask("bm25", state, lambda: index.search_text(state.namespace, question.text, view, top_k))
 
     answers = await asyncio.gather(*(leg(state, view) for leg in (ask_text, ask_dense) for state, view in views))

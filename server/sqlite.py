@@ -51,6 +51,7 @@ class Sqlite:
     """A Backend over one file (mode 0600)."""
 
     writers = 1
+    is_shared = False
     read_timeout_s = None
     write_timeout_s = None
     advice = "check the disk's space and the data folder's mode, or restore a backup"

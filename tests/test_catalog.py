@@ -126,6 +126,39 @@ async def test_namespaces_begin_at_commit_0(catalog: Catalog) -> None:
         await catalog.drop_collection("docs")
 
 
+async def test_what_is_remembered_of_namespaces_ends_with_a_write(catalog: Catalog, namespace: NamespaceState) -> None:
+    assert await catalog.snapshot("docs", ["default"]) == await catalog.snapshot("docs", ["default"])
+    first = await commit(catalog, namespace, prepare("a.md", "The pump is red."))
+    assert (await catalog.snapshot("docs", ["default"]))["default"].commit == first
+    with pytest.raises(NotFoundError, match="'later'"):
+        await catalog.snapshot("docs", ["default", "later"])
+    await catalog.namespace("docs", "later", create=True)
+    assert set(await catalog.snapshot("docs", ["default", "later"])) == {"default", "later"}
+    await catalog.write(catalog_names.begin_drop, namespace.id)
+    with pytest.raises(NotFoundError, match="'default'"):
+        await catalog.snapshot("docs", ["default"])
+
+
+async def test_searches_beside_commits_never_go_back(catalog: Catalog, namespace: NamespaceState) -> None:
+    """A read that began before a commit must not be remembered after it."""
+    seen: list[int] = []
+    committed = [0]
+
+    async def look() -> None:
+        while committed[-1] < 20:
+            least = committed[-1]
+            number = (await catalog.snapshot("docs", ["default"]))["default"].commit
+            assert number >= least
+            seen.append(number)
+            await asyncio.sleep(0)
+
+    lookers = [asyncio.create_task(look()) for _ in range(4)]
+    for number in range(1, 21):
+        committed.append(await commit(catalog, namespace, prepare("a.md", f"The pump is number {number}.")))
+    await asyncio.gather(*lookers)
+    assert len(set(seen)) > 3
+
+
 # --- documents -----------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from indexers.base import (
 )
 from indexers.edge import EdgeIndex
 from indexers.edge_filter import MAX_NUMERIC_FIELDS
-from indexers.edge_payload import carried_id, engine_id
+from indexers.edge_payload import carried_id, carries_id, engine_id
 from indexers.edge_shard import map_errors
 from indexers.filter import parse_filter
 from server.base import chunk_id
@@ -205,8 +205,15 @@ def test_a_chunks_id_and_its_commit_are_carried_in_one_engine_id(number: int, bo
     id_ = f"chk_{number:022x}"
     version = engine_id(id_, born)
     assert (version.version, version.variant) == (8, RFC_4122)
+    assert carries_id(version)
     assert carried_id(version) == id_
     assert engine_id(id_, (born + 1) % 2**34) != version
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**88 - 1), st.integers(0, 2**34 - 1)), min_size=2, unique_by=lambda n: n[0]))
+def test_engine_ids_that_carry_ids_are_ordered_as_these_are(numbers: list[tuple[int, int]]) -> None:
+    made = {f"chk_{number:022x}": engine_id(f"chk_{number:022x}", born) for number, born in numbers}
+    assert sorted(made) == sorted(made, key=lambda id_: made[id_].int)
 
 
 @pytest.mark.parametrize("other", ["p1", "chk_" + "0" * 21, "chk_" + "A" * 22, "chk_" + "0" * 32])
@@ -216,7 +223,7 @@ async def test_any_other_id_is_found_beside_the_chunks(tmp_path: Path, other: st
     chunk = chunk_id("docs", "default", "doc", "v", 0)
     made = points(1, 2)
     await index.put(NAMESPACE, [replace(made[0], id=other), replace(made[1], id=chunk)], 1)
-    assert carried_id(engine_id(other, 1)) is None
+    assert not carries_id(engine_id(other, 1))
     assert carried_id(engine_id(chunk, 1)) == chunk
     assert {h.id for h in await index.search_dense(NAMESPACE, made[0].vector, View(1), 5)} == {other, chunk}
     assert {h.id for h in await index.search_text(NAMESPACE, "pump", View(1), 5)} == {other, chunk}
