@@ -21,7 +21,8 @@ from indexers.sources import sources
 from models.base import Passage
 from server.base import SearchRequest
 from server.build import Desk, build
-from server.ingest import WINDOW_CHUNKS, Target
+from server.ingest import Target
+from server.prepare import WINDOW_CHUNKS
 from server.settings import Settings
 
 CORPUS = Path("../shared/data/scifact/corpus.jsonl")

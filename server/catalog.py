@@ -189,9 +189,12 @@ class Catalog:
         await self.write(catalog_keys.record_failure, namespace_id, uri, reason=reason, detail=detail)
 
     async def clear_failure(self, namespace_id: int, uri: str) -> None:
-        """Forget a failure; no write if there is none."""
-        if await self.read(catalog_keys.has_failure, namespace_id, uri):
-            await self.write(catalog_keys.clear_failure, namespace_id, uri)
+        """Forget a failure, if there is one."""
+        await self.write(catalog_keys.clear_failure, namespace_id, uri)
+
+    async def failed(self, namespace_id: int, uris: Sequence[str]) -> set[str]:
+        """Those of up to LOOKUP_BATCH sources that are set aside."""
+        return await self.read(catalog_keys.failed, namespace_id, uris)
 
     async def failures(
         self, namespace_id: int, after: str | None = None, limit: int = 100

@@ -1,6 +1,7 @@
 """Keys (their hashes) and set-aside files in the catalog. Functions of one transaction."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -103,9 +104,9 @@ def clear_failure(connection: Connection, namespace_key: int, uri: str) -> None:
     connection.execute(delete(failures).where(failures.c.namespace_key == namespace_key, failures.c.uri == uri))
 
 
-def has_failure(connection: Connection, namespace_key: int, uri: str) -> bool:
-    found = select(failures.c.uri).where(failures.c.namespace_key == namespace_key, failures.c.uri == uri)
-    return connection.execute(found).first() is not None
+def failed(connection: Connection, namespace_key: int, uris: Sequence[str]) -> set[str]:
+    found = select(failures.c.uri).where(failures.c.namespace_key == namespace_key, failures.c.uri.in_(uris))
+    return set(connection.execute(found).scalars())
 
 
 def page_of_failures(

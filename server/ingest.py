@@ -1,6 +1,7 @@
-"""Documents to searchable chunks in three stages with bounded queues between them: read → chunk and embed → commit.
+"""Documents to searchable chunks in stages with bounded queues between them: read → keep → chunk → embed → commit.
 
 Memory holds a few windows of chunks, whatever the corpus; a file that cannot be read is set aside and stops nothing.
+Chunking and embedding are in prepare.py.
 """
 
 import asyncio
@@ -9,13 +10,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from indexers.base import Document, Metadata, UnreadableError
 from indexers.chunk import Chunker
 from indexers.read import ReadResult, extractor, is_current, read
 from indexers.sources import Source, Upload
-from models.base import Embedder, Passage
+from models.base import Embedder
 from server.base import (
     Changes,
     DocumentPatch,
@@ -30,11 +30,12 @@ from server.catalog import Catalog
 from server.commit import Writer
 from server.fetch import AnySource, Sources, batches, loaded
 from server.originals import AT_ONCE, Originals
+from server.prepare import NewText, Preparation, Read, Window
 from server.settings import Settings
 from server.telemetry import Stages
 
 LOOKUP = 64  # sources whose stored state is looked up in one catalog read
-WINDOW_CHUNKS = 256  # chunks sorted by length and embedded together
+_LARGE_BYTES = 4 * 2**20  # an original of more is stored before the next source is read: memory holds few of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Tally:
     unchanged: int = 0
     pruned: int = 0
     chunks: int = 0  # committed
-    tokens: int = 0
+    tokens: int = 0  # of these chunks
     failures: list[UnreadableError] = field(default_factory=list)
 
 
@@ -85,13 +86,13 @@ async def at_once() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """What the first stage hands on: a new text to embed, or a patch of a known one."""
+class _Kept:
+    """A document on its way to be chunked while its source's bytes are being stored; None: the stored one's bytes and
+    text are the source's still."""
 
     document: Document | None
-    patch: DocumentPatch | None = None
-    is_new: bool = True
-    origin: Origin = field(default_factory=Origin)
+    stored: StoredDocument | None
+    origin: "asyncio.Task[Origin]"
 
 
 class Ingestion:
@@ -117,6 +118,7 @@ class Ingestion:
         self.originals = originals if originals is not None and originals.keeps else None
         self.tally, self.stages = Tally(), Stages()
         self.seen: set[str] = set()
+        self.failed: set[str] = set()  # of the sources at hand, those that are set aside
         self.new: set[str] = set()  # ids read and not yet committed that the namespace did not hold before
         self.committed: list[str] = []
 
@@ -125,13 +127,20 @@ class Ingestion:
         started = time.monotonic()
         state = await self.catalog.namespace(self.target.collection, self.target.namespace, create=True)
         self.tally.sources = len(sources) if isinstance(sources, Sequence) else None
-        documents: asyncio.Queue[_Read | None] = asyncio.Queue(LOOKUP)
+        preparation = Preparation(
+            self._cut, self.embedder, max_documents=self.settings.commit_documents, stages=self.stages
+        )
+        keeping: asyncio.Queue[_Kept | None] = asyncio.Queue(AT_ONCE)
+        documents: asyncio.Queue[Read | None] = asyncio.Queue(LOOKUP)
+        windows: asyncio.Queue[Window | None] = asyncio.Queue(1)
         prepared: asyncio.Queue[Changes | None] = asyncio.Queue(2)
         try:
-            async with asyncio.TaskGroup() as stages:
-                stages.create_task(self._read(sources, state, documents))
-                stages.create_task(self._prepare(documents, prepared))
-                stages.create_task(self._commit(prepared, state))
+            async with asyncio.TaskGroup() as self.tasks:
+                self.tasks.create_task(self._read(sources, state, keeping, documents))
+                self.tasks.create_task(self._hand_on(keeping, documents))
+                self.tasks.create_task(preparation.chunk(documents, windows))
+                self.tasks.create_task(preparation.embed(windows, prepared))
+                self.tasks.create_task(self._commit(prepared, state))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
         if self.target.prune:
@@ -142,10 +151,18 @@ class Ingestion:
 
     # --- read ------------------------------------------------------------------------------------------------------
 
-    async def _read(self, sources: Sources, state: NamespaceState, documents: "asyncio.Queue[_Read | None]") -> None:
+    async def _read(
+        self,
+        sources: Sources,
+        state: NamespaceState,
+        keeping: "asyncio.Queue[_Kept | None]",
+        documents: "asyncio.Queue[Read | None]",
+    ) -> None:
         async with aclosing(batches(sources, LOOKUP)) as found:
             async for batch in found:
-                known = await self.catalog.lookup(state.id, [source.uri for source in batch])
+                uris = [source.uri for source in batch]
+                known = await self.catalog.lookup(state.id, uris)
+                self.failed = await self.catalog.failed(state.id, uris)
                 changed = []
                 for source in batch:
                     self.seen.add(source.uri)
@@ -155,8 +172,8 @@ class Ingestion:
                         self._count_read()
                     else:
                         changed.append(source)
-                await self._load(changed, known, state, documents)
-        await documents.put(None)
+                await self._load(changed, known, state, keeping)
+        await keeping.put(None)
 
     def _count_read(self) -> None:
         self.tally.read += 1
@@ -167,7 +184,7 @@ class Ingestion:
         batch: Sequence[AnySource],
         known: Mapping[str, StoredDocument],
         state: NamespaceState,
-        documents: "asyncio.Queue[_Read | None]",
+        keeping: "asyncio.Queue[_Kept | None]",
     ) -> None:
         async with aclosing(loaded(batch, self.settings.max_upload_bytes)) as found:
             while True:
@@ -180,7 +197,7 @@ class Ingestion:
                     await self._set_aside(state, data)
                 else:
                     self.tally.bytes += len(data)
-                    await self._read_source(source, data, known.get(source.uri), state=state, documents=documents)
+                    await self._read_source(source, data, known.get(source.uri), state=state, keeping=keeping)
                 self._count_read()
 
     async def _read_source(
@@ -190,52 +207,71 @@ class Ingestion:
         stored: StoredDocument | None,
         *,
         state: NamespaceState,
-        documents: "asyncio.Queue[_Read | None]",
+        keeping: "asyncio.Queue[_Kept | None]",
     ) -> None:
-        media_type = source.media_type if isinstance(source, Upload) else None
+        async def keep(document: Document | None, before: StoredDocument | None, sha256: str, part: bytes) -> None:
+            origin = self.tasks.create_task(self._origin(before, sha256, part, source))
+            if len(part) > _LARGE_BYTES:
+                await asyncio.wait({origin})
+            await keeping.put(_Kept(document, before, origin))
+
         try:
-            sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
-            reader = extractor(data, source.uri, media_type=media_type)
-            if stored is not None and self._is_same_source(stored, sha256, reader):
-                await self._keep(stored, None, await self._origin(stored, sha256, data, source), documents)
-                return
             with self.stages.span("read"):
-                result: ReadResult = await asyncio.to_thread(
-                    read, data, source.uri, media_type=media_type, max_bytes=self.settings.max_upload_bytes
-                )
+                sha256, result = await asyncio.to_thread(self._examine, source, data, stored)
         except UnreadableError as exc:
             await self._set_aside(state, exc)
             return
+        if result is None:
+            await keep(None, stored, sha256, data)
+            return
         for failure in result.failures:
             await self._set_aside(state, failure)
-        if not result.failures:
+        if source.uri in self.failed and not result.failures:
             await self.catalog.clear_failure(state.id, source.uri)
-        known = await self.catalog.lookup(state.id, [d.uri for d in result.documents])
-        for at in range(0, len(result.documents), AT_ONCE):
-            some = result.documents[at : at + AT_ONCE]
-            bytes_of = [result.parts.get(d.uri, data) for d in some]
-            origins = await asyncio.gather(
-                *(
-                    self._origin(known.get(document.uri), document.source_sha256, part, source)
-                    for document, part in zip(some, bytes_of, strict=True)
-                )
-            )
-            for document, origin in zip(some, origins, strict=True):
-                await self._hand_on(document, known.get(document.uri), origin, documents)
+        uris = [document.uri for document in result.documents]
+        known = await self.catalog.lookup(state.id, uris) if uris != [source.uri] else {source.uri: stored}
+        for document in result.documents:
+            part = result.parts.get(document.uri, data)
+            await keep(document, known.get(document.uri), document.source_sha256, part)
 
-    async def _hand_on(
+    def _examine(self, source: AnySource, data: bytes, stored: StoredDocument | None) -> tuple[str, ReadResult | None]:
+        """In a thread: the digest of a source's bytes, and what they hold, or None if that is what is stored."""
+        media_type = source.media_type if isinstance(source, Upload) else None
+        sha256 = hashlib.sha256(data).hexdigest()
+        reader = extractor(data, source.uri, media_type=media_type)
+        if stored is not None and self._is_same_source(stored, sha256, reader):
+            return sha256, None
+        max_bytes = self.settings.max_upload_bytes
+        return sha256, read(data, source.uri, media_type=media_type, max_bytes=max_bytes)
+
+    # --- keep ------------------------------------------------------------------------------------------------------
+
+    async def _hand_on(self, keeping: "asyncio.Queue[_Kept | None]", documents: "asyncio.Queue[Read | None]") -> None:
+        """Documents in order, each once its source's bytes are stored; several are being stored at once."""
+        while (kept := await keeping.get()) is not None:
+            origin = await kept.origin
+            if kept.document is None:
+                assert kept.stored is not None
+                await self._keep(kept.stored, None, origin, documents)
+            else:
+                await self._hand_on_document(kept.document, kept.stored, origin, documents)
+        await documents.put(None)
+
+    async def _hand_on_document(
         self,
         document: Document,
         before: StoredDocument | None,
         origin: Origin,
-        documents: "asyncio.Queue[_Read | None]",
+        documents: "asyncio.Queue[Read | None]",
     ) -> None:
         self.seen.add(document.uri)
         document = replace(document, metadata={**document.metadata, **self.target.metadata})
         if before is not None and before.version == document_version(document, self.chunker.fingerprint):
             await self._keep(before, document, origin, documents)
-        else:
-            await documents.put(_Read(document, is_new=before is None, origin=origin))
+            return
+        if before is None:
+            self.new.add(document_id(self.target.collection, self.target.namespace, document.uri))
+        await documents.put(NewText(document, origin))
 
     async def _origin(self, stored: StoredDocument | None, sha256: str, data: bytes, source: AnySource) -> Origin:
         """Where a document's bytes are from now on: they are stored, unless they are already."""
@@ -245,7 +281,7 @@ class Ingestion:
         if self.originals is None:
             return Origin("", mark)
         with self.stages.span("keep"):
-            return Origin(await self.originals.keep(data), mark)
+            return Origin(await self.originals.keep(data, sha256), mark)
 
     def _is_same_source(self, stored: StoredDocument, sha256: str, reader: str) -> bool:
         now = (sha256, reader, self.chunker.fingerprint)
@@ -263,7 +299,7 @@ class Ingestion:
         stored: StoredDocument,
         document: Document | None,
         origin: Origin,
-        documents: "asyncio.Queue[_Read | None]",
+        documents: "asyncio.Queue[Read | None]",
     ) -> None:
         """The text is the same: nothing to do, unless what is kept beside it differs; `document` None: same bytes."""
         patch = DocumentPatch(stored.id, {**stored.metadata, **self.target.metadata}, self.target.groups, origin=origin)
@@ -283,59 +319,31 @@ class Ingestion:
         if same_bytes and same_origin and same_beside:
             self.tally.unchanged += 1
         else:
-            await documents.put(_Read(None, patch))
+            await documents.put(patch)
 
     async def _set_aside(self, state: NamespaceState, failure: UnreadableError) -> None:
         self.seen.add(failure.source)
+        self.failed.add(failure.source)
         self.tally.failures.append(failure)
         await self.catalog.record_failure(state.id, failure.source, failure.reason, failure.detail)
 
-    # --- chunk and embed -------------------------------------------------------------------------------------------
+    # --- chunk -----------------------------------------------------------------------------------------------------
 
-    async def _prepare(
-        self, documents: "asyncio.Queue[_Read | None]", prepared: "asyncio.Queue[Changes | None]"
-    ) -> None:
-        window: list[PreparedDocument] = []
-        patches: list[DocumentPatch] = []
-        size = 0
-        while (item := await documents.get()) is not None:
-            if item.patch is not None:
-                patches.append(item.patch)
-            if item.document is not None:
-                with self.stages.span("chunk"):
-                    cut = await asyncio.to_thread(self._cut, item.document, item.origin)
-                window.append(cut)
-                self.new.update([cut.id] if item.is_new else [])
-                size += len(cut.chunks)
-            if size >= WINDOW_CHUNKS or len(window) + len(patches) >= self.settings.commit_documents:
-                await prepared.put(Changes(upserts=await self._embed(window), patches=tuple(patches)))
-                window, patches, size = [], [], 0
-        if window or patches:
-            await prepared.put(Changes(upserts=await self._embed(window), patches=tuple(patches)))
-        await prepared.put(None)
-
-    def _cut(self, document: Document, origin: Origin) -> PreparedDocument:
-        return PreparedDocument(
-            id=document_id(self.target.collection, self.target.namespace, document.uri),
-            version=document_version(document, self.chunker.fingerprint),
-            chunking=self.chunker.fingerprint,
-            document=document,
-            groups=self.target.groups,
-            chunks=self.chunker.chunk(document),
-            embeddings=(),
-            origin=origin,
-        )
-
-    async def _embed(self, window: Sequence[PreparedDocument]) -> tuple[PreparedDocument, ...]:
-        passages = [
-            Passage(chunk.context + cut.document.text[chunk.start : chunk.end], chunk.token_ids)
-            for cut in window
-            for chunk in cut.chunks
+    def _cut(self, texts: Sequence[NewText]) -> list[PreparedDocument]:
+        chunked = self.chunker.chunk_batch([text.document for text in texts])
+        return [
+            PreparedDocument(
+                id=document_id(self.target.collection, self.target.namespace, text.document.uri),
+                version=document_version(text.document, self.chunker.fingerprint),
+                chunking=self.chunker.fingerprint,
+                document=text.document,
+                groups=self.target.groups,
+                chunks=chunks,
+                embeddings=(),
+                origin=text.origin,
+            )
+            for text, chunks in zip(texts, chunked, strict=True)
         ]
-        with self.stages.span("embed"):
-            embeddings = iter(await self.embedder.embed_passages(passages))
-        self.tally.tokens += sum(len(p.token_ids) for p in passages if p.token_ids is not None)
-        return tuple(replace(cut, embeddings=list(islice(embeddings, len(cut.chunks)))) for cut in window)
 
     # --- commit ----------------------------------------------------------------------------------------------------
 
@@ -370,6 +378,7 @@ class Ingestion:
         self.tally.replaced += len(upserts) - added
         self.tally.patched += len(patches)
         self.tally.chunks += sum(len(cut.chunks) for cut in upserts)
+        self.tally.tokens += sum(len(chunk.token_ids) for cut in upserts for chunk in cut.chunks)
         self.committed.extend(cut.id for cut in upserts)
         self.on_progress(self.tally)
 

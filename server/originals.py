@@ -75,9 +75,11 @@ class Originals:
         """The originals of the desk whose catalog this is."""
         return cls(catalog, store, await catalog.write(catalog_originals.desk_id), keeps=keeps)
 
-    async def keep(self, data: bytes) -> str:
-        """Store a source's bytes, durable when this returns; the object's name is for the commit to refer to."""
-        sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+    async def keep(self, data: bytes, sha256: str) -> str:
+        """Store a source's bytes, durable when this returns; the object's name is for the commit to refer to.
+
+        `sha256`: theirs, in hex.
+        """
         name = f"{self._desk}/{sha256[:2]}/{sha256}-{secrets.token_hex(8)}"
         async with self._turns:
             await self._store.put(name, data)

@@ -1,7 +1,7 @@
 """What refdesk does, a screen each: search documents, answer from them, ingest them. Read this file first.
 
 search: states → (cache) → rank → hits.   answer: search → context → generate → cite.
-ingest: read → chunk → embed → commit (server/ingest.py).
+ingest: read → keep → chunk → embed → commit (server/ingest.py).
 """
 
 import asyncio

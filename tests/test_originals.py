@@ -7,6 +7,7 @@ import sys
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import httpx2
@@ -17,7 +18,7 @@ from server.auth import Claims
 from server.base import NotFoundError, StoreUnavailableError
 from server.build import Desk
 from server.ingest import Target
-from server.originals import Originals
+from server.originals import AT_ONCE, Originals
 from server.originals_folder import UNFINISHED, FolderOriginals
 from server.repair import RepairReport, repair
 from server.tables import lost_originals
@@ -172,7 +173,7 @@ async def test_they_are_kept_only_if_wanted_and_made_up_for_later(tmp_path: Path
 
 async def test_what_no_commit_refers_to_is_swept_once_it_is_old(desk: Desk) -> None:
     await desk.pipeline.ingest([text_file("a.txt", "Words.")], Target("docs"))
-    await desk.originals.keep(b"Written before a crash.")
+    await desk.originals.keep(b"Written before a crash.", sha256(b"Written before a crash.").hexdigest())
     assert await desk.originals.sweep() == 0, "an ingestion may be about to commit it"
     assert await desk.originals.sweep(older_than_s=-1) == 1
     assert [path.read_bytes() for path in objects(desk)] == [b"Words."]
@@ -181,7 +182,7 @@ async def test_what_no_commit_refers_to_is_swept_once_it_is_old(desk: Desk) -> N
 async def test_another_desk_s_originals_in_one_store_are_left_alone(desk: Desk, tmp_path: Path) -> None:
     async with open_desk(tmp_path / "other") as other:
         theirs = await Originals.of(other.catalog, FolderOriginals(desk.settings.data_dir / "originals"))
-        name = await theirs.keep(b"Theirs.")
+        name = await theirs.keep(b"Theirs.", sha256(b"Theirs.").hexdigest())
         assert await desk.originals.sweep(older_than_s=-1) == 0
         assert [piece async for piece in theirs.read(name)] == [b"Theirs."]
 
@@ -218,6 +219,55 @@ async def test_a_store_that_fails_fails_the_ingestion_and_not_a_delete(desk: Des
 async def waiting(desk: Desk) -> int:
     count: int = await desk.catalog.read(lambda c: c.execute(select(func.count()).select_from(lost_originals)).scalar())
     return count
+
+
+class SlowFolder(FolderOriginals):
+    """Takes longer for what comes sooner, and fails for what it is told."""
+
+    def __init__(self, root: Path, fails: bytes = b"") -> None:
+        super().__init__(root)
+        self.fails, self.writing, self.most = fails, 0, 0
+
+    async def put(self, name: str, data: bytes) -> None:
+        self.writing += 1
+        self.most = max(self.most, self.writing)
+        try:
+            await asyncio.sleep(0.1 / self.most)
+            if data == self.fails:
+                raise StoreUnavailableError("the disk is full")
+            await super().put(name, data)
+        finally:
+            self.writing -= 1
+
+
+async def test_several_files_are_stored_at_once_and_handed_on_in_order(desk: Desk) -> None:
+    store = SlowFolder(desk.settings.data_dir / "originals")
+    desk.pipeline.originals = await Originals.of(desk.catalog, store)
+    texts = {f"{number:02}.txt": f"These are the words of file {number}." for number in range(40)}
+    receipt = await desk.pipeline.ingest([text_file(*named) for named in texts.items()], Target("docs"))
+    state = await desk.catalog.namespace("docs", "default")
+    stored = (await desk.catalog.documents(state.id))[0]
+    assert [document.id for document in stored] == list(receipt.document_ids), "by uri: as they were sent"
+    for document in stored:
+        pieces = [piece async for piece in desk.pipeline.originals.read(document.original)]
+        assert b"".join(pieces).decode() == texts[document.uri]
+    assert 4 < store.most <= AT_ONCE
+
+
+async def test_a_store_that_fails_amid_many_leaves_whole_documents(desk: Desk) -> None:
+    store = SlowFolder(desk.settings.data_dir / "originals", fails=b"words 30")
+    desk.pipeline.originals = await Originals.of(desk.catalog, store)
+    sent = [text_file(f"{number:02}.txt", f"words {number}") for number in range(40)]
+    with pytest.raises(StoreUnavailableError, match="full"):
+        await desk.pipeline.ingest(sent, Target("docs"))
+    assert store.writing == 0, "nothing is left running"
+    state = await desk.catalog.namespace("docs", "default")
+    for document in (await desk.catalog.documents(state.id))[0]:
+        assert [piece async for piece in desk.pipeline.originals.read(document.original)]
+    await desk.originals.sweep(older_than_s=-1)
+    desk.pipeline.originals = desk.originals
+    receipt = await desk.pipeline.ingest(sent, Target("docs"))
+    assert receipt.tally.added + receipt.tally.unchanged == 40
 
 
 async def test_a_file_half_written_by_a_crash_is_removed_at_the_start(tmp_path: Path) -> None:
