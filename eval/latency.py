@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -116,8 +117,10 @@ def _percentiles(values: Sequence[float]) -> list[str]:
 def ingestion(folder: Path, documents: Path) -> Iterator[None]:
     """`refdesk ingest` beside the running server, into another namespace, for as long as the block lasts."""
     env = os.environ | {"REFDESK_DATA_DIR": str(folder), "REFDESK_CHUNK_TOKENS": str(CHUNK_TOKENS)}
-    command = [sys.executable, "-m", "server", "ingest", str(documents), "--namespace", "beside"]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    ingest = [sys.executable, "-m", "server", "ingest", "--namespace", "beside"]
+    with tempfile.TemporaryDirectory() as nothing:  # what an earlier run left would be unchanged, and cost nothing
+        subprocess.run([*ingest, nothing, "--prune"], env=env, check=True, capture_output=True)
+    process = subprocess.Popen([*ingest, str(documents)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         time.sleep(5)
         yield
