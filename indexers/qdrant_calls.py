@@ -85,7 +85,7 @@ def map_errors() -> Iterator[None]:
 
 def _translated(exc: Exception) -> IndexerError:
     status, said = _status(exc), _said(exc)
-    if status == 404 or (isinstance(exc, ValueError) and "not found" in said):
+    if status == 404 or ("not found" in said and (isinstance(exc, ValueError) or "Shard key" in said)):
         return CollectionMissingError(f"Qdrant finds nothing ({said}); create the namespace first")
     if status in (401, 403):
         return IndexUnavailableError(f"Qdrant refuses the key ({said}); check qdrant_api_key_file")

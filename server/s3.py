@@ -138,7 +138,7 @@ class S3:
                 )
             )
             # for the 100 that it asks for, aiohttp would wait as long as a server hangs
-            client.meta.events.unregister("before-call.s3.PutObject", add_expect_header)
+            client.meta.events.unregister("before-call.s3", add_expect_header)
             return cls(client, opened.pop_all(), access.timeout_s)
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ On the client's local mode; tests/live runs what needs a server, when there is o
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from inspect import isclass
 
@@ -180,6 +181,16 @@ def test_whatever_the_client_raises_is_translated(raised: Exception) -> None:
         raise raised
     assert isinstance(translated.value, IndexUnavailableError | CollectionMissingError)
     assert translated.value.__cause__ is raised
+
+
+def test_a_shard_key_that_is_not_there_is_a_namespace_that_is_not() -> None:
+    said = 'Bad request: Shard key "n" not found'
+    body = json.dumps({"status": {"error": said}}).encode()
+    over_rest = http_exceptions.UnexpectedResponse(400, "Bad Request", body, Headers())
+    over_grpc = AioRpcError(grpc.StatusCode.INVALID_ARGUMENT, Metadata(), Metadata(), said)
+    for raised in (over_rest, over_grpc):
+        with pytest.raises(CollectionMissingError), map_errors():
+            raise raised
 
 
 def test_what_is_not_the_clients_is_left_alone() -> None:

@@ -5,7 +5,6 @@ import asyncio
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
 from indexers.base import CollectionSpec, Float32, IndexUnavailableError, Namespace, Point, View
 from indexers.filter import parse_filter
 from indexers.qdrant import QdrantIndex
 from indexers.qdrant_collection import QdrantOptions, Quantization
+from indexers.qdrant_point import marker_id
 from indexers.qdrant_server import QdrantServer
 from tests.live.qdrant import need_cluster, new_prefix, node, opened
 
@@ -159,18 +160,24 @@ async def test_shards_of_a_namespaces_own(qdrant_server: QdrantServer) -> None:
 # --- a server that has enough --------------------------------------------------------------------------------------
 
 
+async def write_on(client: AsyncQdrantClient, name: str) -> None:
+    """A thousand writes of a point that is there."""
+    for _ in range(1000):
+        await client.set_payload(name, {"x": 1}, points=[marker_id(NAMESPACE.name)])
+
+
 @pytest.mark.parametrize("over", ["gRPC", "REST"])
 async def test_a_rate_limit_is_waited_for(qdrant_server: QdrantServer, over: str) -> None:
     where = replace(qdrant_server, grpc_port=0) if over == "REST" else qdrant_server
     async with opened(where, QdrantOptions(prefix=new_prefix())) as index:
         await index.create(NAMESPACE)
+        name = f"{index.collections.target('docs')}-v1"
         limit = models.StrictModeConfig(enabled=True, write_rate_limit=300)  # a minute
-        await index._client.update_collection(f"{index.collections.target('docs')}-v1", strict_mode_config=limit)
-        started = time.monotonic()
-        for commit in range(1, 56):  # six of them each, says the server
-            await index.put(NAMESPACE, points(1, 1), commit)
-        assert time.monotonic() - started > 1
-        assert await index.count(NAMESPACE, None) == 55
+        await index._client.update_collection(name, strict_mode_config=limit)
+        with pytest.raises(ResourceExhaustedResponse):
+            await write_on(index._client, name)
+        await index.put(NAMESPACE, points(1, 2), 1)
+        assert await index.count(NAMESPACE, None) == 2
 
 
 @contextmanager
