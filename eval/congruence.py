@@ -27,7 +27,7 @@ from indexers.sources import Source
 from server.base import NamespaceState
 from server.build import Desk, build
 from server.build_stores import open_index
-from server.fuse import rrf
+from server.fuse import ranks, rrf
 from server.pipeline import normalise
 from server.settings import Settings
 
@@ -50,7 +50,7 @@ class Answered:
     def rankings(self, rrf_k: int) -> dict[str, dict[str, list[str]]]:
         """Chunk ids by column and question."""
         legs = {"dense": _ids(self.dense), "BM25": _ids(self.bm25)}
-        pairs = {question: [legs["BM25"][question], legs["dense"][question]] for question in self.dense}
+        pairs = {q: [ranks(legs["BM25"][q]), ranks(legs["dense"][q])] for q in self.dense}
         return {**legs, "fused": {q: [id_ for id_, _ in rrf(both, rrf_k)] for q, both in pairs.items()}}
 
 

@@ -13,7 +13,7 @@ from models.base import QueryEmbedding
 from models.late_interaction import LateInteractionReranker
 from server.base import NamespaceState, StoredChunk
 from server.build import Desk
-from server.fuse import rrf
+from server.fuse import ranks, rrf
 from server.pipeline import normalise
 from server.rerank import Reranking
 from server.retrieve import Leg, Question, retrieve
@@ -101,7 +101,7 @@ class _Ranker:
         """Chunks by column, and the dense leg's ids by namespace."""
         settings = self._desk.settings
         legs = await self._legs(text, embedding)
-        fused = [id_ for id_, _ in rrf([_ids(leg) for leg in legs], settings.rrf_k)]
+        fused = _fused([_ids(leg) for leg in legs], settings.rrf_k)
         lists = {
             column: _joined([_ids(leg) for leg in legs if leg.name == name], settings.rrf_k)
             for name, column in _LEG_COLUMNS.items()
@@ -113,8 +113,8 @@ class _Ranker:
             reranked = await self._rerank(reranking, text, embedding, fused[: settings.fused_top_k])
             lists[reranking.reranker.info.name] = reranked
         if self._rerankings:
-            three = rrf([*(_ids(leg) for leg in legs), lists[self.served]], settings.rrf_k)
-            lists[f"RRF with {self.served}"] = [id_ for id_, _ in three]
+            three = [*(_ids(leg) for leg in legs), lists[self.served]]
+            lists[f"RRF with {self.served}"] = _fused(three, settings.rrf_k)
         dense = [_ids(leg) for leg in legs if leg.name == "dense"]
         return {column: [self._chunks[id_] for id_ in ids] for column, ids in lists.items()}, dense
 
@@ -161,4 +161,8 @@ def _ids(leg: Leg) -> list[str]:
 
 def _joined(lists: Sequence[Sequence[str]], k: int) -> list[str]:
     """One list as it is, several by rank."""
-    return list(lists[0]) if len(lists) == 1 else [id_ for id_, _ in rrf([list(one) for one in lists], k)]
+    return list(lists[0]) if len(lists) == 1 else _fused(lists, k)
+
+
+def _fused(lists: Sequence[Sequence[str]], k: int) -> list[str]:
+    return [id_ for id_, _ in rrf([ranks(one) for one in lists], k)]

@@ -7,11 +7,13 @@ it is whole, and disappears by a rename before it is deleted: what begins with "
 import os
 import re
 import shutil
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
 
+@lru_cache(maxsize=4096)  # every search asks
 def folder_path(root: Path, collection: str, namespace: str) -> Path:
     return root / _safe(collection) / _safe(namespace)
 

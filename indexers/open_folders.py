@@ -41,7 +41,7 @@ class Engine(Protocol[Made]):
         """Translates what files and engine raise."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry(Generic[R]):
     """A namespace that was used. `door` is held while it is opened, closed, made or removed."""
 
@@ -65,6 +65,7 @@ class OpenFolders(Generic[R]):
         self._root, self._most_open = root, most_open
         self._engine, self._threads = engine, threads
         self._entries: dict[Path, Entry[R]] = {}
+        self._opened: set[Entry[R]] = set()  # those of them that are open
         self._clock = count()
         self._is_closed = False
         with engine.map_errors(root):
@@ -73,7 +74,7 @@ class OpenFolders(Generic[R]):
 
     @property
     def open_count(self) -> int:
-        return sum(entry.opened is not None for entry in self._entries.values())
+        return len(self._opened)
 
     async def run(self, call: Callable[..., T], *arguments: object) -> T:
         """A blocking call in one of the threads."""
@@ -86,6 +87,7 @@ class OpenFolders(Generic[R]):
         async with entry.door:
             if entry.opened is None:
                 entry.opened = await self.run(self._open, namespace)
+                self._opened.add(entry)
             entry.users += 1
             entry.unused.clear()
             entry.used_at = next(self._clock)
@@ -148,11 +150,10 @@ class OpenFolders(Generic[R]):
             raise IndexUnavailableError("the index is closed; open it again")
 
     async def _close_surplus(self) -> None:
-        opened = [entry for entry in self._entries.values() if entry.opened is not None]
-        surplus = len(opened) - self._most_open
+        surplus = len(self._opened) - self._most_open
         if surplus <= 0:
             return
-        for entry in sorted(opened, key=lambda e: e.used_at)[:surplus]:
+        for entry in sorted(self._opened, key=lambda e: e.used_at)[:surplus]:
             if not entry.users and not entry.door.locked():
                 async with entry.door:
                     if not entry.users:
@@ -162,6 +163,7 @@ class OpenFolders(Generic[R]):
         await entry.wait_until_unused()
         if entry.opened is not None:
             opened, entry.opened = entry.opened, None
+            self._opened.discard(entry)
             await self.run(opened.close)
 
     def _open(self, namespace: Namespace) -> R:

@@ -34,7 +34,7 @@ def create_app(desk: Desk, *, local_token: str | None = None) -> FastAPI:
     app.state.face = face
     reranker = models.reranking.reranker if models.reranking else None
     app.state.inference = Inference(models.embedder, reranker, metrics, desk.catalog)
-    for routes in (chat, model_list, inference, search, documents, jobs, keys, admin, health):
+    for routes in (search, chat, inference, model_list, documents, jobs, keys, admin, health):
         app.include_router(routes.router)
     app.include_router(health.process)
     return _layered(app, desk.settings, metrics, Callers(face.keys, desk.rates), local_token=local_token)

@@ -12,7 +12,7 @@ from models.base import Embedder, ModelError, QueryEmbedding
 from server.base import NamespaceState, SearchRequest, StoredChunk
 from server.cache import Cache
 from server.catalog import Catalog
-from server.fuse import rrf
+from server.fuse import ranks, rrf
 from server.rerank import Reranking
 from server.retrieve import Question, Retrieved, retrieve
 from server.settings import Settings
@@ -82,9 +82,10 @@ class Ranker:
         embedding, retrieved = await self._retrieve(question, request, states, trace)
         is_reranked = self.reranking is not None and request.rerank
         with trace.span("fuse"):
-            fused = rrf([[hit.id for hit in leg.hits] for leg in retrieved.legs], self.settings.rrf_k)
-            fused = fused[: max(self.settings.fused_top_k, request.top_k) if is_reranked else request.top_k]
-            found = _places(retrieved, fused)
+            limit = max(self.settings.fused_top_k, request.top_k) if is_reranked else request.top_k
+            rankings = [ranks([hit.id for hit in leg.hits]) for leg in retrieved.legs]
+            fused = rrf(rankings, self.settings.rrf_k, limit=limit)
+            found = _places(retrieved, fused, rankings)
         order, reranker = fused, None
         failed: tuple[str, ...] = ()
         if is_reranked and fused:
@@ -155,16 +156,16 @@ class Ranker:
         return order, self.reranking.reranker.info.name, ()
 
 
-def _places(retrieved: Retrieved, fused: Order) -> dict[str, Ranked]:
-    """Where each fused id lives and at which place each leg found it."""
-    ranks: dict[str, dict[str, int]] = {id_: {} for id_, _ in fused}
-    homes: dict[str, str] = {}
-    for leg in retrieved.legs:
-        for rank, hit in enumerate(leg.hits, start=1):
-            if hit.id in ranks:
-                ranks[hit.id][leg.name] = rank
-                homes[hit.id] = leg.namespace
-    return {id_: Ranked(id_, homes[id_], score, ranks[id_]) for id_, score in fused}
+def _places(retrieved: Retrieved, fused: Order, rankings: Sequence[Mapping[str, int]]) -> dict[str, Ranked]:
+    """Where each fused id lives and at which place each leg found it; `rankings` are the legs'."""
+    found: dict[str, Ranked] = {}
+    for id_, score in fused:
+        places, home = {}, ""
+        for leg, ranking in zip(retrieved.legs, rankings, strict=True):
+            if id_ in ranking:
+                places[leg.name], home = ranking[id_], leg.namespace
+        found[id_] = Ranked(id_, home, score, places)
+    return found
 
 
 def _entry(found: Ranked, score: float, place: int, reranker: str | None) -> Ranked:
