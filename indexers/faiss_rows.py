@@ -67,7 +67,11 @@ class Rows:
         if not path.exists():
             raise FileNotFoundError(path)
         self._connection = _connect(path)
-        self.namespace = _described(self._connection)
+        try:
+            self.namespace = _described(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
 
     @classmethod
     def make(cls, folder: Path, namespace: Namespace) -> None:
@@ -138,8 +142,12 @@ _SELECT = "SELECT row, id, born, died, vector, packed FROM points"
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")  # the log is synced by `flush`, not by each transaction
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")  # the log is synced by `flush`, not by each transaction
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
