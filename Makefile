@@ -30,7 +30,7 @@ eval: .venv-dev/ok ## retrieval quality: make eval DATASET=../shared/data/scifac
 	$(DEV)/python -m server eval $(DATASET)
 
 test-live: .venv-dev/ok ## start the gpu profile's real servers and test on them; says which could not be had
-	$(DEV)/python -m pytest -o addopts="-rs -p no:cacheprovider" tests/live
+	$(DEV)/python -m pytest -o addopts="-rs -p no:cacheprovider --durations=25" tests/live
 
 live-servers: .venv-dev/ok ## download and build what test-live starts, which it otherwise does itself
 	$(DEV)/python -m tests.live.install
