@@ -37,7 +37,8 @@ class Peer:
     """sentence-transformers with its defaults, in its own process, idle until asked."""
 
     def __init__(self, python: Path, folder: Path, passages: Sequence[str]) -> None:
-        command = [str(python), str(Path(__file__).with_name("embed_peer.py")), str(folder)]
+        # -P: eval/ has a profile.py and a datasets.py, which would be taken for Python's own and for a library
+        command = [str(python), "-P", str(Path(__file__).with_name("embed_peer.py")), str(folder)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.versions = self._ask(json.dumps(passages))
 

@@ -84,7 +84,7 @@ def library(name: str, tokenizer: Path, size: int, overlap: float) -> Cut:
         }
         script = str(Path(__file__).with_name("chunk_peer.py"))
         done = subprocess.run(
-            [str(python), script], input=json.dumps(asked), capture_output=True, text=True, check=True
+            [str(python), "-P", script], input=json.dumps(asked), capture_output=True, text=True, check=True
         )
         return [(int(start), int(end)) for start, end in json.loads(done.stdout)]
 
