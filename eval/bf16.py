@@ -17,10 +17,10 @@ _SPLIT = np.float32(2**16 + 1)  # 24 - 8 bits of the significand go
 
 
 class Bf16Embedder(OpenVinoEmbedder):
-    """Implements Embedder. Use `load`, as of the embedder it imitates; its `precision` says f32, which it runs in."""
+    """Implements Embedder. Use `load` with precision="f32", which it runs in."""
 
-    def _graph(self) -> ov.Model:
-        model = super()._graph()
+    def _graph(self, int8: bool = False) -> ov.Model:
+        model = super()._graph(int8)
         for node in model.get_ordered_ops():
             if node.get_type_name() == "Constant":
                 _round_constant(node)

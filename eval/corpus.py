@@ -29,7 +29,8 @@ CHUNK_TOKENS = 64  # search speed follows the count of chunks; a quarter of Mini
 ROOTS = ("../shared/data/chunking/corpora", "/usr/share/doc", sysconfig.get_paths()["purelib"], sys.base_prefix, "/usr")
 SUFFIXES = {".md", ".rst", ".txt", ".html", ".htm", ""}
 MIN_BYTES, MAX_BYTES = 1_000, 1_000_000
-BYTES_A_CHUNK = 200  # rather fewer than there are: what is lacking then is ingested next
+BYTES_A_CHUNK = 200  # of prose
+PORTION_BYTES = 2_000_000  # some 10,000 chunks, or 20,000 of tables: how far the count is overshot at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,12 @@ def is_documentation(path: Path) -> bool:
         return False
 
 
-def fitting(paths: Iterator[Path], size: int) -> list[Path]:
-    """The next files of up to `size` bytes in all; one that is larger than what is left is passed over."""
+def portion(paths: Iterator[Path], size: int) -> list[Path]:
+    """The next files, until they are `size` bytes together; the last may take them over it."""
     found: list[Path] = []
-    for path in paths:
-        if path.stat().st_size <= size:
-            found.append(path)
-            size -= path.stat().st_size
-        if size < MIN_BYTES:
-            break
+    while size > 0 and (path := next(paths, None)) is not None:
+        found.append(path)
+        size -= path.stat().st_size
     return found
 
 
@@ -97,8 +95,8 @@ async def make(folder: Path = DESK, chunks: int = CHUNKS, threads: int = 0) -> C
                 progress.update(task, completed=have + tally.chunks)
 
             paths = texts()
-            while have < chunks and (portion := fitting(paths, (chunks - have) * BYTES_A_CHUNK)):
-                await desk.pipeline.ingest(map(source, portion), Target("docs"), show)
+            while have < chunks and (files := portion(paths, min(PORTION_BYTES, (chunks - have) * BYTES_A_CHUNK))):
+                await desk.pipeline.ingest(map(source, files), Target("docs"), show)
                 _, have = await desk.catalog.statistics(state.id)
         return Counted(*await desk.catalog.statistics(state.id))
     finally:

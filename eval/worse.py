@@ -1,7 +1,7 @@
 """`python -m eval.worse DATASET`: does `refdesk eval compare` fail what is worse, and pass what is not?
 
 A pipeline without its BM25 leg, one whose passages are truncated and one with the wrong pooling must fail against the
-committed baseline, one that computes in bf16 must not. Exit code 1 if the gate judges otherwise. Folders are kept.
+committed baseline, one that computes in bf16 or int8 must not. Exit code 1 if it is otherwise. Folders are kept.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import openvino as ov
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +24,7 @@ from eval.evaluation import evaluate, ingest
 from eval.record import Run, read_baseline, write
 from eval.run import settings_for
 from models.base import Embedder, EmbedderInfo, Passage, PassageEmbedding, QueryEmbedding, Tokenizer
+from models.openvino import OpenVinoEmbedder
 from models.store import ModelStore
 from server.build import Desk, build
 from server.pipeline import Pipeline
@@ -62,18 +64,26 @@ class TruncatingEmbedder:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A pipeline that differs in one thing. `folder` names its data; `embedder` makes its embedder from the desk's."""
+    """A pipeline that differs in one thing. `folder` names its data; `embedder` makes its embedder from the desk's.
+
+    The baseline is of f32, so all but those of another precision compute in it.
+    """
 
     name: str
     must_fail: bool
     folder: str
     embedder: Callable[[Desk], Embedder] | None = None
     wrong_pooling: bool = False
+    precision: str = "f32"
     without: frozenset[str] = frozenset()
 
 
 def _bf16(desk: Desk) -> Embedder:
-    return Bf16Embedder.load(desk.store.resolve(desk.settings.embedder, "embedder"), threads=desk.settings.threads)
+    """The CPU's own bf16, or an emulation on one that has none."""
+    folder = desk.store.resolve(desk.settings.embedder, "embedder")
+    if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return OpenVinoEmbedder.load(folder, precision="bf16", threads=desk.settings.threads)
+    return Bf16Embedder.load(folder, precision="f32", threads=desk.settings.threads)
 
 
 VARIANTS = (
@@ -87,12 +97,13 @@ VARIANTS = (
     ),
     Variant("wrong pooling (first token)", True, "pooling", wrong_pooling=True),
     Variant("bf16", False, "bf16", embedder=_bf16),
+    Variant("int8", False, "int8", precision="int8"),
 )
 
 
 async def run_variant(variant: Variant, dataset: Dataset, root: Path, threads: int) -> Run:
     """Ingest into the variant's folder what is not there, and ask every question."""
-    overrides: dict[str, object] = {"threads": threads}
+    overrides: dict[str, object] = {"threads": threads, "precision": variant.precision}
     if variant.wrong_pooling:
         overrides["embedder"] = str(_model_with_wrong_pooling(root / "wrong-pooling"))
     settings = settings_for(dataset, root / variant.folder, overrides)

@@ -76,6 +76,9 @@ class Tokenizer(Protocol):
     def count(self, text: str) -> int: ...
 
 
+Precision = Literal["auto", "int8", "bf16", "f32"]  # what may be asked of a model that computes here
+
+
 @dataclass(frozen=True, slots=True)
 class EmbedderInfo:
     """Who made a vector. Two vectors may be compared only if their `fingerprint` is the same."""
@@ -85,7 +88,7 @@ class EmbedderInfo:
     dimension: int
     max_tokens: int  # special tokens and prefix included
     special_tokens: int  # how many of max_tokens special tokens and the model's own passage prefix take
-    precision: str  # "bf16" or "f32": what this machine computes in; "remote" if a server does not say
+    precision: str  # "int8", "bf16" or "f32": what this machine computes in; "remote" if a server does not say
     has_token_vectors: bool
 
 

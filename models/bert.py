@@ -14,17 +14,21 @@ from openvino import opset15 as op
 
 from models.base import Float32, ModelCorruptError, UnsupportedModelError
 from models.checkpoint import BertConfig
+from models.int8 import quantised
 
 _MASKED = np.float32(-1e9)  # added to the attention score of padding; exp() of it is 0 in float32 and bfloat16
 _APPROXIMATION = {"gelu": "ERF", "gelu_new": "TANH", "gelu_pytorch_tanh": "TANH"}
 
 
-def build_embedder(config: BertConfig, weights: dict[str, Float32], pooling: Literal["mean", "cls"]) -> ov.Model:
+def build_embedder(
+    config: BertConfig, weights: dict[str, Float32], pooling: Literal["mean", "cls"], *, int8: bool = False
+) -> ov.Model:
     """Inputs: ids (batch, tokens) int32, padded on the right; lengths (batch,) int32.
 
     Outputs: vectors (batch, hidden) float32 of unit length; states (batch, tokens, hidden), those of the last layer.
+    `int8`: its linear layers in int8; compile it with what models/int8.py says.
     """
-    graph = _Encoder(config, weights)
+    graph = _Encoder(config, weights, int8=int8)
     states = graph.encode()
     if pooling == "cls":
         pooled = graph.first_token(states)
@@ -63,13 +67,15 @@ def _const(value: ArrayLike, dtype: DTypeLike = np.int32) -> ov.Node:
 class _Encoder:
     """The graph of one checkpoint while it is being built."""
 
-    def __init__(self, config: BertConfig, weights: dict[str, Float32], *, with_type_ids: bool = False) -> None:
+    def __init__(
+        self, config: BertConfig, weights: dict[str, Float32], *, with_type_ids: bool = False, int8: bool = False
+    ) -> None:
         if config.hidden_size % config.heads:
             raise UnsupportedModelError(
                 f"config.json has hidden_size={config.hidden_size!r}, no multiple of its "
                 f"num_attention_heads={config.heads!r}."
             )
-        self._config, self._weights = config, weights
+        self._config, self._weights, self._int8 = config, weights, int8
         self.ids = op.parameter([-1, -1], np.int32, name="ids")
         self.lengths = op.parameter([-1], np.int32, name="lengths")
         self.type_ids = op.parameter([-1, -1], np.int32, name="type_ids") if with_type_ids else None
@@ -91,8 +97,9 @@ class _Encoder:
         return op.gather(states, _const(0), _const(1))
 
     def linear(self, x: ov.Node, name: str) -> ov.Node:
-        product = op.matmul(x, self._weight(f"{name}.weight"), False, True)
-        return op.add(product, self._weight(f"{name}.bias"))
+        weight = f"{name}.weight"
+        multiplier = quantised(self._tensor(weight)) if self._int8 else self._weight(weight)
+        return op.add(op.matmul(x, multiplier, False, True), self._weight(f"{name}.bias"))
 
     def _embed(self) -> ov.Node:
         offset = self._config.position_offset

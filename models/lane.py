@@ -23,11 +23,11 @@ from models.base import Float32, Int32, ModelError, ModelUnavailableError, Unsup
 
 T = TypeVar("T")
 S = TypeVar("S")
-Precision = Literal["auto", "bf16", "f32"]
+FloatPrecision = Literal["auto", "bf16", "f32"]
 Infer = Callable[..., list[Float32]]  # inputs in the graph's order → outputs, views valid until the job returns
 
 
-def choose_precision(wanted: Precision, core: ov.Core) -> Literal["bf16", "f32"]:
+def choose_precision(wanted: FloatPrecision, core: ov.Core) -> Literal["bf16", "f32"]:
     """bf16 if wanted or, on "auto", where the CPU computes in it natively (AMX, AVX512_BF16); else f32, Arm included.
 
     Raises UnsupportedModelError for bf16 on a CPU without it.
@@ -55,25 +55,45 @@ def map_errors(model: str) -> Iterator[None]:
         ) from exc
 
 
+class _Slot:
+    """An infer request of each of a lane's models, for one job at a time."""
+
+    def __init__(self, models: Sequence[ov.CompiledModel]) -> None:
+        self._any = models[0].create_infer_request()
+        self._exact = {tuple(model.input(0).shape): model.create_infer_request() for model in models[1:]}
+
+    def infer(self, *inputs: Int32) -> list[Float32]:
+        request = self._exact.get(inputs[0].shape, self._any)
+        request.start_async(dict(enumerate(inputs)), share_inputs=True)
+        request.wait()
+        outputs: list[NDArray[np.float32]] = [tensor.data for tensor in request.output_tensors]
+        return outputs
+
+
 class Lane:
-    """Runs jobs in threads, each with an infer request that no other thread has meanwhile.
+    """Runs jobs in threads, each with infer requests that no other thread has meanwhile.
 
     `streams`: how many batches the model computes at once.
     """
 
-    def __init__(self, name: str, compile_model: Callable[[], ov.CompiledModel], *, spare: int, nice: int = 0) -> None:
-        """`spare`: how many jobs may prepare or unpack beside those that the model computes at once."""
+    def __init__(
+        self, name: str, compile_models: Callable[[], Sequence[ov.CompiledModel]], *, spare: int, nice: int = 0
+    ) -> None:
+        """The first model takes inputs of any shape, each further one computes those of its own shape instead.
+
+        `spare`: how many jobs may prepare or unpack beside those that the model computes at once.
+        """
         self._name, self._closed = name, False
         # compiled in a thread of the lane's priority, which the runtime's own threads inherit
         with ThreadPoolExecutor(1, f"compile-{name}", _be_nice, (nice,)) as compiler, map_errors(name):
-            compiled = compiler.submit(compile_model).result()
-            self.streams = int(compiled.get_property("NUM_STREAMS"))
-            requests = [compiled.create_infer_request() for _ in range(self.streams + spare)]
-        self._width = len(requests)
+            compiled = compiler.submit(compile_models).result()
+            self.streams = int(compiled[0].get_property("NUM_STREAMS"))
+            slots = [_Slot(compiled) for _ in range(self.streams + spare)]
+        self._width = len(slots)
         self._executor = ThreadPoolExecutor(self._width, f"lane-{name}", _be_nice, (nice,))
-        self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
-        for request in requests:
-            self._requests.put(request)
+        self._slots: SimpleQueue[_Slot] = SimpleQueue()
+        for slot in slots:
+            self._slots.put(slot)
 
     async def run(self, job: Callable[[Infer], T]) -> T:
         """Run one job in a thread of this lane. Raises ModelUnavailableError once the lane is closed."""
@@ -104,8 +124,8 @@ class Lane:
         """Refuse new jobs, and wait for those that run."""
         self._closed = True
         await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
-        while not self._requests.empty():
-            self._requests.get()
+        while not self._slots.empty():
+            self._slots.get()
 
     def _submit(self, job: Callable[[Infer], T]) -> "asyncio.Future[T]":
         if self._closed:
@@ -113,12 +133,12 @@ class Lane:
         return asyncio.get_running_loop().run_in_executor(self._executor, self._run, job)
 
     def _run(self, job: Callable[[Infer], T]) -> T:
-        request = self._requests.get()
+        slot = self._slots.get()
         try:
             with map_errors(self._name):
-                return job(lambda *inputs: _infer(request, inputs))
+                return job(slot.infer)
         finally:
-            self._requests.put(request)
+            self._slots.put(slot)
 
 
 async def _take(pending: deque[tuple[Sequence[int], asyncio.Future[Sequence[T]]]], results: dict[int, T]) -> None:
@@ -130,13 +150,6 @@ async def _take(pending: deque[tuple[Sequence[int], asyncio.Future[Sequence[T]]]
 
 def _applied(job: Callable[[Infer, S], T], item: S, infer: Infer) -> T:
     return job(infer, item)
-
-
-def _infer(request: ov.InferRequest, inputs: tuple[Int32, ...]) -> list[Float32]:
-    request.start_async(dict(enumerate(inputs)), share_inputs=True)
-    request.wait()
-    outputs: list[NDArray[np.float32]] = [tensor.data for tensor in request.output_tensors]
-    return outputs
 
 
 def _be_nice(nice: int) -> None:

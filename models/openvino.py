@@ -5,6 +5,7 @@ a question beside bulk work takes 10 ms so and 102 ms on one shared model.
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
@@ -20,6 +21,7 @@ from models.base import (
     Int32,
     Passage,
     PassageEmbedding,
+    Precision,
     QueryEmbedding,
     RerankerInfo,
     UnsupportedModelError,
@@ -35,10 +37,16 @@ from models.checkpoint import (
     read_embedding_config,
     read_weights,
 )
-from models.lane import Infer, Lane, Precision, choose_precision, map_errors
+from models.int8 import AGREES, GROUP, PROBES, QUESTION_GROUP, agreement, compiled_with, is_native
+from models.lane import Infer, Lane, choose_precision, map_errors
 from models.store import ModelFolder
 from models.tokenizer import CheckpointTokenizer, Pair, encode_pairs
 
+log = logging.getLogger("refdesk.models")
+
+Computed = Literal["int8", "bf16", "f32"]
+_QUESTION_TOKENS = (16, 32)  # one question is padded to one of these, for which there is a graph of that one shape …
+_SMALL_BYTES = 150_000_000  # … if its weights are few enough to be there once more for each
 _SPARE = 1  # one batch is padded or unpacked while the others compute
 _BULK_NICE = 5  # added to the bulk threads alone: a question beside bulk work takes 16 ms instead of 21
 
@@ -61,7 +69,11 @@ class OpenVinoEmbedder:
     def load(
         cls, folder: ModelFolder, *, precision: Precision = "auto", threads: int = 0, batch_tokens: int = 4096
     ) -> "OpenVinoEmbedder":
-        """Build and compile; blocks for about a second. Raises UnsupportedModelError, ModelCorruptError."""
+        """Build and compile; blocks for about a second. Raises UnsupportedModelError, ModelCorruptError.
+
+        `precision`: "auto" is int8 where the CPU multiplies it fastest and this model's vectors bear it, else bf16
+        where the CPU computes in it, else f32.
+        """
         config = read_bert_config(folder.path)
         embedder = cls(folder, config, read_embedding_config(folder.path, config))
         embedder._start(precision, threads, batch_tokens)
@@ -69,13 +81,17 @@ class OpenVinoEmbedder:
 
     def _start(self, precision: Precision, threads: int, batch_tokens: int) -> None:
         core, settings = ov.Core(), self._settings
-        computed = choose_precision(precision, core)
         with map_errors(self._folder.name):
-            model = self._graph()
-        compiled = partial(_compile, core, model, computed, threads)
+            model, computed = self._choose(core, precision)
+        is_small = (self._folder.path / "model.safetensors").stat().st_size <= _SMALL_BYTES
+        self._widths = _QUESTION_TOKENS if is_small else ()
+        questions = [model, *(_of_one_question(model, width) for width in self._widths)]
+        compiled = partial(_compile, core, computed=computed, threads=threads)
         self._batch_tokens = batch_tokens
-        self._queries = Lane(self._folder.name, partial(compiled, "LATENCY"), spare=_SPARE)
-        self._bulk = Lane(self._folder.name, partial(compiled, "THROUGHPUT"), spare=_SPARE, nice=_BULK_NICE)
+        self._queries = Lane(self._folder.name, partial(compiled, questions, hint="LATENCY"), spare=_SPARE)
+        self._bulk = Lane(
+            self._folder.name, partial(compiled, [model], hint="THROUGHPUT"), spare=_SPARE, nice=_BULK_NICE
+        )
         self.info = EmbedderInfo(
             name=self._folder.name,
             fingerprint=self._fingerprint(),
@@ -86,8 +102,24 @@ class OpenVinoEmbedder:
             has_token_vectors=self._config.hidden_size % 8 == 0,
         )
 
-    def _graph(self) -> ov.Model:
-        return build_embedder(self._config, read_weights(self._folder.path), self._settings.pooling)
+    def _choose(self, core: ov.Core, precision: Precision) -> tuple[ov.Model, Computed]:
+        """The graph to compute with, and in what: int8 is held against f32 on a few texts before it is trusted."""
+        floating = choose_precision("auto" if precision == "int8" else precision, core)
+        exact = self._graph()
+        if precision != "int8" and not (precision == "auto" and is_native()):
+            return exact, floating
+        whole = self._graph(int8=True)
+        cosine = agreement(core, exact, whole, pad(self._query_ids(PROBES), self._config.pad_token_id))
+        if cosine >= AGREES:
+            return whole, "int8"
+        found = f"{self._folder.name!r} in int8 is too far from itself in f32: cosine {cosine:.4f}, wanted {AGREES}"
+        if precision == "int8":
+            raise UnsupportedModelError(f"{found}. Set precision='auto', 'bf16' or 'f32'.")
+        log.warning("%s; it computes in %s", found, floating)
+        return exact, floating
+
+    def _graph(self, int8: bool = False) -> ov.Model:
+        return build_embedder(self._config, read_weights(self._folder.path), self._settings.pooling, int8=int8)
 
     async def embed_passages(self, passages: Sequence[Passage]) -> list[PassageEmbedding]:
         """Embed in length-sorted batches of at most `batch_tokens`. Raises InputTooLongError, ModelUnavailableError."""
@@ -122,7 +154,7 @@ class OpenVinoEmbedder:
         return sequences
 
     def _query_ids(self, texts: Sequence[str]) -> list[Int32]:
-        room = self.info.max_tokens - len(self._query_prefix) - len(self._after)
+        room = self._settings.max_tokens - len(self._query_prefix) - len(self._after)
         return [
             np.concatenate([self._query_prefix, ids[:room], self._after]) for ids in self.tokenizer.encode_ids(texts)
         ]
@@ -140,11 +172,17 @@ class OpenVinoEmbedder:
         ]
 
     def _embed_questions(self, infer: Infer, sequences: Sequence[Int32]) -> list[QueryEmbedding]:
-        vectors, states = infer(*pad(sequences, self._config.pad_token_id))
+        vectors, states = infer(*pad(sequences, self._config.pad_token_id, self._width(sequences)))
         return [
             QueryEmbedding(vector, _normalised(rows[: len(ids)]) if self.info.has_token_vectors else None, len(ids))
             for vector, rows, ids in zip(vectors.copy(), states, sequences, strict=True)
         ]
+
+    def _width(self, sequences: Sequence[Int32]) -> int:
+        """How wide to pad: between two shapes the runtime prepares a graph anew, 1.5 ms of a question's 5."""
+        if len(sequences) > 1:
+            return 0
+        return next((width for width in self._widths if width >= len(sequences[0])), 0)
 
     def _fingerprint(self) -> str:
         weights = self._folder.manifest["model.safetensors"]
@@ -166,17 +204,21 @@ class OpenVinoCrossEncoder:
     def load(
         cls, folder: ModelFolder, *, precision: Precision = "auto", threads: int = 0, batch_tokens: int = 4096
     ) -> "OpenVinoCrossEncoder":
-        """Build and compile; blocks for about a second. Raises UnsupportedModelError, ModelCorruptError."""
+        """Build and compile; blocks for about a second. Raises UnsupportedModelError, ModelCorruptError.
+
+        `precision`: as an embedder's, but never int8, for which a pair's logit has not been measured.
+        """
         config = read_bert_config(folder.path)
         if config.labels not in (1, 2):
             raise UnsupportedModelError(
                 f"Cross-encoder {folder.name!r} has {config.labels!r} labels; supported: 1 (a score), 2 (no, yes)."
             )
         core = ov.Core()
-        computed = choose_precision(precision, core)
+        computed = choose_precision("auto" if precision == "int8" else precision, core)
         with map_errors(folder.name):
             model = build_cross_encoder(config, read_weights(folder.path))
-        lane = Lane(folder.name, partial(_compile, core, model, computed, threads, "LATENCY"), spare=_SPARE)
+        compiled = partial(_compile, core, [model], computed=computed, threads=threads, hint="LATENCY")
+        lane = Lane(folder.name, compiled, spare=_SPARE)
         return cls(folder, config, lane, batch_tokens)
 
     async def rerank(self, query: str, embedding: QueryEmbedding | None, candidates: Sequence[Candidate]) -> Float32:
@@ -209,15 +251,27 @@ def _normalised(rows: Float32) -> Float32:
     return np.divide(rows, np.maximum(lengths, np.float32(1e-12)), dtype=np.float32)
 
 
+def _of_one_question(model: ov.Model, tokens: int) -> ov.Model:
+    """The graph for inputs of (1, tokens) alone."""
+    fixed = model.clone()
+    fixed.reshape({0: [1, tokens], 1: [1]})
+    return fixed
+
+
 def _compile(
     core: ov.Core,
-    model: ov.Model,
-    precision: Literal["bf16", "f32"],
+    models: Sequence[ov.Model],
+    *,
+    computed: Computed,
     threads: int,
     hint: Literal["LATENCY", "THROUGHPUT"],
-) -> ov.CompiledModel:
+) -> list[ov.CompiledModel]:
     """LATENCY: one batch on all cores. THROUGHPUT: a few batches on a few cores each, a tenth faster when there are."""
-    settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint}
+    settings: dict[str, str | int] = {"PERFORMANCE_HINT": hint}
+    if computed == "int8":  # what is not a linear layer computes in what the runtime takes itself
+        settings |= compiled_with(QUESTION_GROUP if hint == "LATENCY" else GROUP)
+    else:
+        settings["INFERENCE_PRECISION_HINT"] = computed
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
-    return core.compile_model(model, "CPU", settings)
+    return [core.compile_model(model, "CPU", settings) for model in models]

@@ -20,6 +20,7 @@ from models.base import (
     Int32,
     Passage,
     PassageEmbedding,
+    Precision,
     QueryEmbedding,
     UInt8,
     UnsupportedModelError,
@@ -37,7 +38,6 @@ from models.tokenizer import CheckpointTokenizer
 from models.torch_device import (
     Copies,
     Device,
-    Precision,
     choose_device,
     choose_precision,
     computing,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from models.base import Candidate, Float32, QueryEmbedding, RerankerInfo, UnsupportedModelError
+from models.base import Candidate, Float32, Precision, QueryEmbedding, RerankerInfo, UnsupportedModelError
 from models.batching import pad
 from models.checkpoint import cross_encoder_fingerprint, read_bert_config, read_text_config
 from models.dynamic import DynamicBatcher, Finish
@@ -17,7 +17,6 @@ from models.tokenizer import CheckpointTokenizer, Pair, encode_pairs
 from models.torch_device import (
     Copies,
     Device,
-    Precision,
     choose_device,
     choose_precision,
     computing,

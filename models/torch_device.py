@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.base import Int32, ModelError, ModelUnavailableError, UnsupportedModelError
+from models.base import Int32, ModelError, ModelUnavailableError, Precision, UnsupportedModelError
 from models.batching import pad
 from models.store import ModelFolder
 from models.tokenizer import CheckpointTokenizer
-
-Precision = Literal["auto", "bf16", "f32"]
 
 
 class Device(Protocol):
@@ -31,6 +29,8 @@ def choose_device() -> Device:
 
 def choose_precision(wanted: Precision, device: Device) -> Literal["bf16", "f32"]:
     """bf16 if wanted or, on "auto", where the device computes in it natively. Raises UnsupportedModelError."""
+    if wanted == "int8":
+        raise UnsupportedModelError("precision='int8' is not supported by torch here; set 'bf16', 'f32' or 'auto'.")
     if device.type == "cuda":
         native = bool(torch.cuda.is_bf16_supported(including_emulation=False))
     else:

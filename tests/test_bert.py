@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from eval.checkpoints import SPECIMENS, Specimen, write_checkpoint
 from eval.references import PAIRS, QUERIES, TARGET, TEXTS
@@ -17,15 +20,18 @@ from models.base import (
     ModelCorruptError,
     ModelUnavailableError,
     Passage,
+    Precision,
     UnsupportedModelError,
 )
 from models.checkpoint import read_bert_config, read_embedding_config, read_weights
-from models.lane import Precision, choose_precision, map_errors
+from models.int8 import AGREES, GROUP, PROBES, quantised
+from models.lane import choose_precision, map_errors
 from models.openvino import OpenVinoCrossEncoder, OpenVinoEmbedder
 from models.store import ModelStore
 
 EMBEDDERS = [one for one in SPECIMENS if not one.labels]
 CROSS_ENCODERS = [one for one in SPECIMENS if one.labels]
+_WEIGHTS = st.floats(-100, 100, width=32, allow_subnormal=False)
 
 
 def _named(specimen: Specimen) -> str:
@@ -84,6 +90,50 @@ async def test_bf16_is_near_f32(references: dict[str, Float32]) -> None:
         pytest.skip("this CPU computes no bf16, and OpenVINO emulates none (it wants AVX-512 or AMX)")
     passages, _ = await _vectors("all-MiniLM-L6-v2", "bf16", TEXTS)
     assert (passages * references["minilm"]).sum(axis=1).min() > 0.999
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    weight=arrays(np.float32, st.tuples(st.integers(1, 5), st.sampled_from([1, 7, 128, 256])), elements=_WEIGHTS),
+)
+def test_int8_weights_are_the_nearest_steps_of_their_group(weight: Float32) -> None:
+    compiled = ov.Core().compile_model(ov.Model([quantised(weight)], []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled.create_infer_request().infer()[0]
+    grouped = weight.reshape(len(weight), -1, GROUP if weight.shape[1] % GROUP == 0 else weight.shape[1])
+    half_a_step = np.abs(grouped).max(axis=2, keepdims=True) / 127 / 2
+    assert (np.abs(found.reshape(grouped.shape) - grouped) <= half_a_step * 1.001).all()
+
+
+async def test_int8_is_near_f32(references: dict[str, Float32]) -> None:
+    passages, questions = await _vectors("all-MiniLM-L6-v2", "int8", TEXTS)
+    cosines = (passages * references["minilm"]).sum(axis=1)
+    assert np.median(cosines) > 0.998
+    assert cosines.min() > 0.99  # texts of a token or none, in which no error evens out another
+    expected = references["minilm"][[TEXTS.index(query) for query in QUERIES]]
+    assert (questions * expected).sum(axis=1).min() > AGREES
+
+
+async def test_int8_passages_are_the_same_alone_and_in_a_batch() -> None:
+    embedder = OpenVinoEmbedder.load(ModelStore(None).resolve("all-MiniLM-L6-v2", "embedder"), precision="int8")
+    together = await embedder.embed_passages([Passage(text) for text in PROBES])
+    for text, found in zip(PROBES, together, strict=True):
+        (alone,) = await embedder.embed_passages([Passage(text)])
+        assert found.vector @ alone.vector > 0.9999  # the runtime adds up in another order, in bf16 where it has it
+    await embedder.close()
+
+
+async def test_a_model_that_int8_would_change_is_not_computed_in_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = ModelStore(None).resolve("all-MiniLM-L6-v2", "embedder")
+    monkeypatch.setattr("models.openvino.AGREES", 0.99999)  # as far as this model is from it, others are from AGREES
+    monkeypatch.setattr("models.openvino.is_native", lambda: True)
+    with pytest.raises(UnsupportedModelError, match=r"in int8 is too far .* cosine 0\.99.*'auto', 'bf16' or 'f32'"):
+        OpenVinoEmbedder.load(folder, precision="int8")
+    embedder = OpenVinoEmbedder.load(folder)
+    assert embedder.info.precision == choose_precision("auto", ov.Core())
+    assert "too far from itself in f32" in caplog.text
+    await embedder.close()
 
 
 def test_bf16_is_refused_where_the_cpu_has_none() -> None:
