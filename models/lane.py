@@ -4,9 +4,6 @@ Blocking inference leaves the event loop here and nowhere else, and OpenVINO's e
 """
 
 import asyncio
-import logging
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +17,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from models.base import Float32, Int32, ModelError, ModelUnavailableError, UnsupportedModelError
+from models.priority import be_nice
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -85,12 +83,12 @@ class Lane:
         """
         self._name, self._closed = name, False
         # compiled in a thread of the lane's priority, which the runtime's own threads inherit
-        with ThreadPoolExecutor(1, f"compile-{name}", _be_nice, (nice,)) as compiler, map_errors(name):
+        with ThreadPoolExecutor(1, f"compile-{name}", be_nice, (nice,)) as compiler, map_errors(name):
             compiled = compiler.submit(compile_models).result()
             self.streams = int(compiled[0].get_property("NUM_STREAMS"))
             slots = [_Slot(compiled) for _ in range(self.streams + spare)]
         self._width = len(slots)
-        self._executor = ThreadPoolExecutor(self._width, f"lane-{name}", _be_nice, (nice,))
+        self._executor = ThreadPoolExecutor(self._width, f"lane-{name}", be_nice, (nice,))
         self._slots: SimpleQueue[_Slot] = SimpleQueue()
         for slot in slots:
             self._slots.put(slot)
@@ -150,12 +148,3 @@ async def _take(pending: deque[tuple[Sequence[int], asyncio.Future[Sequence[T]]]
 
 def _applied(job: Callable[[Infer, S], T], item: S, infer: Infer) -> T:
     return job(infer, item)
-
-
-def _be_nice(nice: int) -> None:
-    if nice and hasattr(os, "setpriority"):
-        try:
-            thread = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + nice)
-        except OSError as exc:  # a sandbox may forbid it: slower questions, no wrong ones
-            logging.getLogger(__name__).warning("thread priority not set: %s", exc)

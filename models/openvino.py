@@ -39,8 +39,9 @@ from models.checkpoint import (
 )
 from models.int8 import AGREES, GROUP, PROBES, QUESTION_GROUP, agreement, compiled_with, is_native
 from models.lane import Infer, Lane, choose_precision, map_errors
+from models.priority import BULK_NICE
 from models.store import ModelFolder
-from models.tokenizer import CheckpointTokenizer, Pair, encode_pairs
+from models.tokenizer import CheckpointTokenizer, Pair, encode_pairs, start_threads
 
 log = logging.getLogger("refdesk.models")
 
@@ -48,7 +49,6 @@ Computed = Literal["int8", "bf16", "f32"]
 _QUESTION_TOKENS = (16, 32)  # one question is padded to one of these, for which there is a graph of that one shape …
 _SMALL_BYTES = 150_000_000  # … if its weights are few enough to be there once more for each
 _SPARE = 1  # one batch is padded or unpacked while the others compute
-_BULK_NICE = 5  # added to the bulk threads alone: a question beside bulk work takes 16 ms instead of 21
 
 
 class OpenVinoEmbedder:
@@ -90,8 +90,9 @@ class OpenVinoEmbedder:
         self._batch_tokens = batch_tokens
         self._queries = Lane(self._folder.name, partial(compiled, questions, hint="LATENCY"), spare=_SPARE)
         self._bulk = Lane(
-            self._folder.name, partial(compiled, [model], hint="THROUGHPUT"), spare=_SPARE, nice=_BULK_NICE
+            self._folder.name, partial(compiled, [model], hint="THROUGHPUT"), spare=_SPARE, nice=BULK_NICE
         )
+        start_threads(self.tokenizer)
         self.info = EmbedderInfo(
             name=self._folder.name,
             fingerprint=self._fingerprint(),

@@ -7,6 +7,7 @@ switched off here: what is too long is for the caller to see, and padding is the
 import hashlib
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import tokenizers
 
 from models.base import Int32, ModelCorruptError, Tokens
+from models.priority import be_nice
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -67,6 +69,8 @@ class CheckpointTokenizer:
 
     def encode_ids(self, texts: Sequence[str]) -> list[Int32]:
         """Ids alone, for callers that need no offsets: faster than `encode_batch`."""
+        if len(texts) == 1:  # a batch goes to the library's threads, where a question would wait for bulk work
+            return [np.array(self._tokenizer.encode(_encodable(texts[0]), add_special_tokens=False).ids, np.int32)]
         encoded = self._tokenizer.encode_batch_fast([_encodable(text) for text in texts], add_special_tokens=False)
         return [np.array(one.ids, np.int32) for one in encoded]
 
@@ -90,6 +94,12 @@ class CheckpointTokenizer:
             between=tuple(pair.ids[first:second]),
             pair_type_ids=(types[0], types[first - 1], types[first], types[second], types[-1]),
         )
+
+
+def start_threads(tokenizer: CheckpointTokenizer) -> None:
+    """Let the library start its threads, one set a process, with bulk work's priority: only batches use them."""
+    with ThreadPoolExecutor(1, "tokenizer", be_nice) as starter:
+        starter.submit(tokenizer.encode_ids, ["a", "b"]).result()
 
 
 @dataclass(frozen=True, slots=True)

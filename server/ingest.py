@@ -10,12 +10,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from indexers.base import Document, Metadata, UnreadableError
 from indexers.chunk import Chunker
 from indexers.read import ReadResult, extractor, is_current, read
 from indexers.sources import Source, Upload
 from models.base import Embedder
+from models.priority import BulkThreads
 from server.base import (
     Changes,
     DocumentPatch,
@@ -117,6 +119,7 @@ class Ingestion:
         self.before_commit = before_commit
         self.originals = originals if originals is not None and originals.keeps else None
         self.tally, self.stages = Tally(), Stages()
+        self.threads = BulkThreads(2, "ingest")
         self.seen: set[str] = set()
         self.failed: set[str] = set()  # of the sources at hand, those that are set aside
         self.new: set[str] = set()  # ids read and not yet committed that the namespace did not hold before
@@ -127,9 +130,8 @@ class Ingestion:
         started = time.monotonic()
         state = await self.catalog.namespace(self.target.collection, self.target.namespace, create=True)
         self.tally.sources = len(sources) if isinstance(sources, Sequence) else None
-        preparation = Preparation(
-            self._cut, self.embedder, max_documents=self.settings.commit_documents, stages=self.stages
-        )
+        cut, most = partial(self.threads.run, self._cut), self.settings.commit_documents
+        preparation = Preparation(cut, self.embedder, max_documents=most, stages=self.stages)
         keeping: asyncio.Queue[_Kept | None] = asyncio.Queue(AT_ONCE)
         documents: asyncio.Queue[Read | None] = asyncio.Queue(LOOKUP)
         windows: asyncio.Queue[Window | None] = asyncio.Queue(1)
@@ -143,6 +145,8 @@ class Ingestion:
                 self.tasks.create_task(self._commit(prepared, state))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
+        finally:
+            self.threads.close()
         if self.target.prune:
             await self._prune(state)
         state = await self.catalog.namespace(self.target.collection, self.target.namespace)
@@ -217,7 +221,7 @@ class Ingestion:
 
         try:
             with self.stages.span("read"):
-                sha256, result = await asyncio.to_thread(self._examine, source, data, stored)
+                sha256, result = await self.threads.run(self._examine, source, data, stored)
         except UnreadableError as exc:
             await self._set_aside(state, exc)
             return
@@ -284,8 +288,7 @@ class Ingestion:
             return Origin(await self.originals.keep(data, sha256), mark)
 
     def _is_same_source(self, stored: StoredDocument, sha256: str, reader: str) -> bool:
-        now = (sha256, reader, self.chunker.fingerprint)
-        return (stored.source_sha256, stored.extractor, stored.chunking) == now
+        return (stored.source_sha256, stored.extractor, stored.chunking) == (sha256, reader, self.chunker.fingerprint)
 
     def _is_same_mark(self, stored: StoredDocument, source: AnySource) -> bool:
         """Whether an object's listing says that it is the one that was read, so that it need not be fetched."""
@@ -327,7 +330,7 @@ class Ingestion:
         self.tally.failures.append(failure)
         await self.catalog.record_failure(state.id, failure.source, failure.reason, failure.detail)
 
-    # --- chunk -----------------------------------------------------------------------------------------------------
+    # --- chunk, commit ------------------------------------------------------------------------------------------------
 
     def _cut(self, texts: Sequence[NewText]) -> list[PreparedDocument]:
         chunked = self.chunker.chunk_batch([text.document for text in texts])
@@ -344,8 +347,6 @@ class Ingestion:
             )
             for text, chunks in zip(texts, chunked, strict=True)
         ]
-
-    # --- commit ----------------------------------------------------------------------------------------------------
 
     async def _commit(self, prepared: "asyncio.Queue[Changes | None]", state: NamespaceState) -> None:
         """Group windows: a commit closes after `commit_documents` documents or `commit_interval_s` seconds."""
@@ -387,9 +388,9 @@ class Ingestion:
         after: str | None = None
         while True:
             page, after = await self.catalog.documents(state.id, after, 1000)
-            gone = [document.id for document in page if document.uri not in self.seen and not self._is_kept(document)]
+            gone = tuple(one.id for one in page if one.uri not in self.seen and not self._is_kept(one))
             if gone:
-                await self.writer.commit(state, Changes(deletes=tuple(gone)))
+                await self.writer.commit(state, Changes(deletes=gone))
                 self.tally.pruned += len(gone)
             if after is None:
                 return

@@ -2,7 +2,7 @@
 while the next one is cut. What is in a window follows from the documents alone, not from when they came."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -24,7 +24,7 @@ class NewText:
 
 
 Read = NewText | DocumentPatch  # what reading hands on: a new text, or what changed beside a known one
-Cut = Callable[[Sequence[NewText]], Sequence[PreparedDocument]]
+Cut = Callable[[Sequence[NewText]], Awaitable[Sequence[PreparedDocument]]]
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Preparation:
     """Both stages, each to run as a task; None in a queue is its end."""
 
     def __init__(self, cut: Cut, embedder: Embedder, *, max_documents: int, stages: Stages) -> None:
-        """`cut` runs in a thread; `max_documents`: of a window, however few chunks they have."""
+        """`max_documents`: of a window, however few chunks they have."""
         self._cut, self._embedder, self._max_documents, self._stages = cut, embedder, max_documents, stages
 
     async def chunk(self, documents: "asyncio.Queue[Read | None]", windows: "asyncio.Queue[Window | None]") -> None:
@@ -56,7 +56,7 @@ class Preparation:
         while items := await _waiting(documents):
             texts = [item for item in items if isinstance(item, NewText)]
             with self._stages.span("chunk"):
-                cut = iter(await asyncio.to_thread(self._cut, texts) if texts else ())
+                cut = iter(await self._cut(texts) if texts else ())
             for item in items:
                 window.add(next(cut) if isinstance(item, NewText) else item)
                 if window.chunks >= WINDOW_CHUNKS or len(window) >= self._max_documents:

@@ -16,7 +16,7 @@ from tests.corpus import prepare
 ONE = prepare("a.md", "The pump is red.")
 
 
-def cut(texts: Sequence[NewText]) -> list[PreparedDocument]:
+async def cut(texts: Sequence[NewText]) -> list[PreparedDocument]:
     """As many chunks as the document's metadata say."""
     return [
         replace(ONE, id=text.document.uri, chunks=[ONE.chunks[0]] * int(str(text.document.metadata["chunks"])))

@@ -1,0 +1,50 @@
+"""Bulk work is done at a lower priority, by the threads of the tokenizer's library too."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from models.priority import BULK_NICE, BulkThreads
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="priorities a thread are Linux's")
+
+# in a process of its own: the library's threads are started once a process, by whoever needs them first
+STARTED = """
+import os
+from pathlib import Path
+from models.store import ModelStore
+from models.tokenizer import CheckpointTokenizer, start_threads
+
+def threads():
+    return {task.name: os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in Path("/proc/self/task").iterdir()}
+
+tokenizer = CheckpointTokenizer(ModelStore(None).resolve("all-MiniLM-L6-v2", "embedder").path / "tokenizer.json")
+tokenizer.encode_ids(["a question"])
+before = threads()
+start_threads(tokenizer)
+after = threads()
+tokenizer.encode_ids(["a passage"] * 1000)
+assert threads() == after, "a batch started more"
+print(*(after[name] - os.getpriority(os.PRIO_PROCESS, 0) for name in after.keys() - before.keys()))
+"""
+
+
+async def test_bulk_threads_are_nicer_than_the_one_that_asks() -> None:
+    threads = BulkThreads(2, "bulk")
+
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    assert await threads.run(priority) - priority() == BULK_NICE
+    threads.close()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        await threads.run(priority)
+
+
+def test_the_threads_of_the_tokenizers_library_are_nicer() -> None:
+    found = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stderr
+    assert set(found.stdout.split()) == {str(BULK_NICE)}
