@@ -17,7 +17,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from models.base import Float32, Int32, ModelError, ModelUnavailableError, UnsupportedModelError
-from models.priority import be_nice
+from models.priority import Priority, lower
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -75,20 +75,27 @@ class Lane:
     """
 
     def __init__(
-        self, name: str, compile_models: Callable[[], Sequence[ov.CompiledModel]], *, spare: int, nice: int = 0
+        self,
+        name: str,
+        compile_models: Callable[[], Sequence[ov.CompiledModel]],
+        *,
+        spare: int,
+        bulk: Priority | None = None,
     ) -> None:
         """The first model takes inputs of any shape, each further one computes those of its own shape instead.
 
-        `spare`: how many jobs may prepare or unpack beside those that the model computes at once.
+        `spare`: how many jobs may prepare or unpack beside those that the model computes at once. `bulk`: its work
+        is bulk work, and computed at this priority.
         """
         self._name, self._closed = name, False
         # compiled in a thread of the lane's priority, which the runtime's own threads inherit
-        with ThreadPoolExecutor(1, f"compile-{name}", be_nice, (nice,)) as compiler, map_errors(name):
+        with ThreadPoolExecutor(1, f"compile-{name}", *_lowered(bulk)) as compiler, map_errors(name):
             compiled = compiler.submit(compile_models).result()
             self.streams = int(compiled[0].get_property("NUM_STREAMS"))
             slots = [_Slot(compiled) for _ in range(self.streams + spare)]
         self._width = len(slots)
-        self._executor = ThreadPoolExecutor(self._width, f"lane-{name}", be_nice, (nice,))
+        # these hold the interpreter now and then, for which questions would wait
+        self._executor = ThreadPoolExecutor(self._width, f"lane-{name}", *_lowered("low" if bulk else None))
         self._slots: SimpleQueue[_Slot] = SimpleQueue()
         for slot in slots:
             self._slots.put(slot)
@@ -148,3 +155,8 @@ async def _take(pending: deque[tuple[Sequence[int], asyncio.Future[Sequence[T]]]
 
 def _applied(job: Callable[[Infer, S], T], item: S, infer: Infer) -> T:
     return job(infer, item)
+
+
+def _lowered(priority: Priority | None) -> tuple[()] | tuple[Callable[[Priority], None], tuple[Priority]]:
+    """How an executor lowers the priority of its threads."""
+    return (lower, (priority,)) if priority else ()

@@ -39,7 +39,7 @@ from models.checkpoint import (
 )
 from models.int8 import AGREES, GROUP, PROBES, QUESTION_GROUP, agreement, compiled_with, is_native
 from models.lane import Infer, Lane, choose_precision, map_errors
-from models.priority import BULK_NICE
+from models.priority import Priority
 from models.store import ModelFolder
 from models.tokenizer import CheckpointTokenizer, Pair, encode_pairs, start_threads
 
@@ -67,19 +67,25 @@ class OpenVinoEmbedder:
 
     @classmethod
     def load(
-        cls, folder: ModelFolder, *, precision: Precision = "auto", threads: int = 0, batch_tokens: int = 4096
+        cls,
+        folder: ModelFolder,
+        *,
+        precision: Precision = "auto",
+        threads: int = 0,
+        batch_tokens: int = 4096,
+        bulk: Priority = "idle",
     ) -> "OpenVinoEmbedder":
         """Build and compile; blocks for about a second. Raises UnsupportedModelError, ModelCorruptError.
 
         `precision`: "auto" is int8 where the CPU multiplies it fastest and this model's vectors bear it, else bf16
-        where the CPU computes in it, else f32.
+        where the CPU computes in it, else f32. `bulk`: at which priority passages are embedded beside questions.
         """
         config = read_bert_config(folder.path)
         embedder = cls(folder, config, read_embedding_config(folder.path, config))
-        embedder._start(precision, threads, batch_tokens)
+        embedder._start(precision, threads, batch_tokens, bulk)
         return embedder
 
-    def _start(self, precision: Precision, threads: int, batch_tokens: int) -> None:
+    def _start(self, precision: Precision, threads: int, batch_tokens: int, bulk: Priority) -> None:
         core, settings = ov.Core(), self._settings
         with map_errors(self._folder.name):
             model, computed = self._choose(core, precision)
@@ -89,10 +95,8 @@ class OpenVinoEmbedder:
         compiled = partial(_compile, core, computed=computed, threads=threads)
         self._batch_tokens = batch_tokens
         self._queries = Lane(self._folder.name, partial(compiled, questions, hint="LATENCY"), spare=_SPARE)
-        self._bulk = Lane(
-            self._folder.name, partial(compiled, [model], hint="THROUGHPUT"), spare=_SPARE, nice=BULK_NICE
-        )
-        start_threads(self.tokenizer)
+        self._bulk = Lane(self._folder.name, partial(compiled, [model], hint="THROUGHPUT"), spare=_SPARE, bulk=bulk)
+        start_threads(self.tokenizer, bulk)
         self.info = EmbedderInfo(
             name=self._folder.name,
             fingerprint=self._fingerprint(),

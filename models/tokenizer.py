@@ -16,7 +16,7 @@ import numpy as np
 import tokenizers
 
 from models.base import Int32, ModelCorruptError, Tokens
-from models.priority import be_nice
+from models.priority import Priority, lower
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -96,9 +96,9 @@ class CheckpointTokenizer:
         )
 
 
-def start_threads(tokenizer: CheckpointTokenizer) -> None:
-    """Let the library start its threads, one set a process, with bulk work's priority: only batches use them."""
-    with ThreadPoolExecutor(1, "tokenizer", be_nice) as starter:
+def start_threads(tokenizer: CheckpointTokenizer, priority: Priority) -> None:
+    """Let the library start its threads, one set a process, at this priority: only batches use them."""
+    with ThreadPoolExecutor(1, "tokenizer", lower, (priority,)) as starter:
         starter.submit(tokenizer.encode_ids, ["a", "b"]).result()
 
 

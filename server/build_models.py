@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
@@ -49,7 +50,7 @@ async def load_embedder(settings: Settings, store: ModelStore) -> Embedder:
     else:
         from models.openvino import OpenVinoEmbedder
 
-        load = OpenVinoEmbedder.load
+        load = partial(OpenVinoEmbedder.load, bulk=settings.ingestion_priority)
     return await asyncio.to_thread(
         load, folder, precision=settings.precision, threads=settings.threads, batch_tokens=settings.batch_tokens
     )

@@ -51,6 +51,11 @@ class Settings(BaseSettings):
         "computes in it, else f32. torch has no int8.",
     )
     threads: int = Field(default=0, ge=0, description="CPU threads for models; 0: as many as there are cores.")
+    ingestion_priority: Literal["idle", "low"] = Field(
+        default="idle",
+        description="Of embedding passages on the CPU: `idle` takes what searches leave, `low` a quarter at least, and "
+        "lets them wait longer.",
+    )
     batch_tokens: int = Field(default=4096, ge=64, description="Token budget of one embedding batch, padding counted.")
 
     # state: where it is kept if not in the data folder
