@@ -17,7 +17,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from models.base import Float32, Int32, ModelError, ModelUnavailableError, UnsupportedModelError
-from models.priority import Priority, lower
+from models.priority import Priority, be_low, computing
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -89,13 +89,13 @@ class Lane:
         """
         self._name, self._closed = name, False
         # compiled in a thread of the lane's priority, which the runtime's own threads inherit
-        with ThreadPoolExecutor(1, f"compile-{name}", *_lowered(bulk)) as compiler, map_errors(name):
+        begin = be_low if bulk else None
+        with ThreadPoolExecutor(1, f"compile-{name}", begin) as compiler, map_errors(name), computing(bulk):
             compiled = compiler.submit(compile_models).result()
             self.streams = int(compiled[0].get_property("NUM_STREAMS"))
             slots = [_Slot(compiled) for _ in range(self.streams + spare)]
         self._width = len(slots)
-        # these hold the interpreter now and then, for which questions would wait
-        self._executor = ThreadPoolExecutor(self._width, f"lane-{name}", *_lowered("low" if bulk else None))
+        self._executor = ThreadPoolExecutor(self._width, f"lane-{name}", begin)
         self._slots: SimpleQueue[_Slot] = SimpleQueue()
         for slot in slots:
             self._slots.put(slot)
@@ -155,8 +155,3 @@ async def _take(pending: deque[tuple[Sequence[int], asyncio.Future[Sequence[T]]]
 
 def _applied(job: Callable[[Infer, S], T], item: S, infer: Infer) -> T:
     return job(infer, item)
-
-
-def _lowered(priority: Priority | None) -> tuple[()] | tuple[Callable[[Priority], None], tuple[Priority]]:
-    """How an executor lowers the priority of its threads."""
-    return (lower, (priority,)) if priority else ()

@@ -9,36 +9,45 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Literal, TypeVar
 
 T = TypeVar("T")
-Priority = Literal["idle", "low"]
+Priority = Literal["idle", "low"]  # what others leave, which may be nothing; or a share, however busy others are
 BULK_NICE = 5  # added to a bulk thread's niceness: two of them leave a question three quarters of the cores
+log = logging.getLogger(__name__)
 
 
-def lower(priority: Priority) -> None:
-    """Lower this thread's priority, and so that of every thread that it starts.
-
-    "low": when others want all cores, a quarter of one is left to it. "idle": what others leave, which may be nothing;
-    so not for a thread that holds the interpreter, for which the others may wait.
-    """
-    try:
-        if hasattr(os, "setpriority"):
-            thread = threading.get_native_id()
+def be_low() -> None:
+    """Give this thread the low priority, and so every thread that it starts."""
+    if hasattr(os, "setpriority"):
+        thread = threading.get_native_id()
+        with _if_allowed():
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + BULK_NICE)
-        if priority == "idle" and sys.platform == "linux":
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    except OSError as exc:  # a sandbox may forbid it: slower questions, no wrong ones
-        logging.getLogger(__name__).warning("thread priority not set: %s", exc)
+
+
+@contextmanager
+def computing(priority: Priority | None) -> Iterator[None]:
+    """Threads that a library starts meanwhile compute and never hold the interpreter: "idle" makes them idle.
+
+    One that held it must not be: all others would wait for what gets no time. Nothing else may start threads meanwhile.
+    """
+    before = _threads()
+    yield
+    if priority == "idle" and sys.platform == "linux":
+        for thread in _threads() - before - {threading.get_native_id()}:
+            with suppress(ProcessLookupError), _if_allowed():
+                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
 
 
 class BulkThreads:
-    """Threads of a low priority for work that holds the interpreter."""
+    """Threads of low priority for work that holds the interpreter."""
 
     def __init__(self, count: int, name: str) -> None:
-        self._executor = ThreadPoolExecutor(count, name, lower, ("low",))
+        self._executor = ThreadPoolExecutor(count, name, be_low)
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
@@ -46,3 +55,16 @@ class BulkThreads:
     def close(self) -> None:
         """Take nothing new; what runs ends by itself."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _threads() -> set[int]:
+    tasks = Path("/proc/self/task")
+    return {int(task.name) for task in tasks.iterdir()} if tasks.exists() else set()
+
+
+@contextmanager
+def _if_allowed() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as exc:  # a sandbox may forbid it: slower questions, no wrong ones
+        log.warning("thread priority not set: %s", exc)

@@ -16,7 +16,7 @@ import numpy as np
 import tokenizers
 
 from models.base import Int32, ModelCorruptError, Tokens
-from models.priority import Priority, lower
+from models.priority import Priority, be_low, computing
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -98,7 +98,7 @@ class CheckpointTokenizer:
 
 def start_threads(tokenizer: CheckpointTokenizer, priority: Priority) -> None:
     """Let the library start its threads, one set a process, at this priority: only batches use them."""
-    with ThreadPoolExecutor(1, "tokenizer", lower, (priority,)) as starter:
+    with ThreadPoolExecutor(1, "tokenizer", be_low) as starter, computing(priority):
         starter.submit(tokenizer.encode_ids, ["a", "b"]).result()
 
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("refdesk.build")
 
 
+SERVE = "refdesk serve"  # the command beside whose ingestions there are searches
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """A running refdesk: everything that was opened, and how to close it."""
@@ -62,6 +65,8 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
     """
     if settings.role == "models":
         raise InvalidRequestError("role='models' keeps no documents: `refdesk serve` is all that it does", "role")
+    if command != SERVE:  # nobody searches beside it
+        settings = settings.model_copy(update={"ingestion_priority": "low"})
     async with AsyncExitStack() as opened:
         lock = DataFolderLock(settings.data_dir, command=command)
         lock.acquire()

@@ -18,7 +18,7 @@ from rich.text import Text
 from server.app import create_app, create_node_app
 from server.auth import Keys
 from server.base import InvalidRequestError
-from server.build import build, build_node
+from server.build import SERVE, build, build_node
 from server.cli_view import err, out
 from server.node import NodeKey
 from server.settings import Settings, read_secret
@@ -40,7 +40,7 @@ def serve(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     started = time.perf_counter()
     with _listen(settings.host, settings.port) as listener:
-        desk = await build(settings, command="refdesk serve")
+        desk = await build(settings, command=SERVE)
         try:
             token = secrets.token_urlsafe(32)
             if settings.keys_required and (admin := await Keys(desk.catalog).first_admin()):

@@ -53,8 +53,8 @@ class Settings(BaseSettings):
     threads: int = Field(default=0, ge=0, description="CPU threads for models; 0: as many as there are cores.")
     ingestion_priority: Literal["idle", "low"] = Field(
         default="idle",
-        description="Of embedding passages on the CPU: `idle` takes what searches leave, `low` a quarter at least, and "
-        "lets them wait longer.",
+        description="Of embedding passages in a server on the CPU: `idle` takes what searches, and other programs of "
+        "its control group, leave; `low` a quarter at least, and searches beside it wait longer.",
     )
     batch_tokens: int = Field(default=4096, ge=64, description="Token budget of one embedding batch, padding counted.")
 

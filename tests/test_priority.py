@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from models.priority import BULK_NICE, BulkThreads
+from server.build import SERVE, build
+from server.settings import Settings
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="priorities a thread are Linux's")
 
@@ -52,3 +55,12 @@ def test_the_threads_of_the_tokenizers_library_are_nicer() -> None:
     found = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stderr
     assert set(found.stdout.split()) == {str(BULK_NICE)}
+
+
+@pytest.mark.parametrize(("command", "priority"), [(SERVE, "idle"), ("refdesk ingest", "low")])
+async def test_passages_idle_only_where_questions_are_asked_beside_them(
+    command: str, priority: str, tmp_path: Path
+) -> None:
+    desk = await build(Settings(data_dir=tmp_path, embedder="fake", reranker="none"), command=command)
+    assert desk.settings.ingestion_priority == priority
+    await desk.close()
