@@ -91,7 +91,7 @@ class OpenVinoEmbedder:
         with map_errors(self._folder.name):
             model, computed = self._choose(core, precision)
         is_small = (self._folder.path / "model.safetensors").stat().st_size <= _SMALL_BYTES
-        self._widths = _QUESTION_TOKENS if is_small else ()
+        self._widths = tuple(width for width in _QUESTION_TOKENS if is_small and width <= settings.max_tokens)
         questions = [model, *(_of_one_question(model, width) for width in self._widths)]
         compiled = partial(_compile, core, computed=computed, threads=threads)
         self._batch_tokens = batch_tokens
