@@ -61,9 +61,9 @@ class OpenVinoEmbedder:
         special = self.tokenizer.special_tokens()
         self._before, self._after = special.before, np.array(special.after, np.int32)
         self._query_prefix, self._passage_prefix = (
-            np.concatenate([np.array(special.before, np.int32), ids])
+            np.concatenate([np.array(special.before, np.int32), *self.tokenizer.encode_ids([prefix.rstrip()])])
             # a prefix ends in white space, which belongs to the word after it in SentencePiece, to nothing in WordPiece
-            for ids in self.tokenizer.encode_ids([settings.query_prefix.rstrip(), settings.passage_prefix.rstrip()])
+            for prefix in (settings.query_prefix, settings.passage_prefix)
         )
 
     @classmethod
@@ -87,6 +87,7 @@ class OpenVinoEmbedder:
         return embedder
 
     def _start(self, precision: Precision, threads: int, batch_tokens: int, bulk: Priority) -> None:
+        start_threads(self.tokenizer, bulk)
         core, settings = ov.Core(), self._settings
         with map_errors(self._folder.name):
             model, computed = self._choose(core, precision)
@@ -98,7 +99,6 @@ class OpenVinoEmbedder:
         name, bulk_models = self._folder.name, partial(compiled, [model], hint="THROUGHPUT")
         self._queries = Lane(name, partial(compiled, questions, hint="LATENCY"), spare=_SPARE)
         self._bulk = Lane(name, bulk_models, spare=_SPARE, bulk=bulk)
-        start_threads(self.tokenizer, bulk)
         self.info = EmbedderInfo(
             name=self._folder.name,
             fingerprint=self._fingerprint(),

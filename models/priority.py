@@ -33,12 +33,13 @@ def be_low() -> None:
 def computing(priority: Priority | None) -> Iterator[None]:
     """Threads that a library starts meanwhile compute and never hold the interpreter: "idle" makes them idle.
 
-    One that held it must not be: all others would wait for what gets no time. Nothing else may start threads meanwhile.
+    Python's own are left as they are: all others would wait for one that holds the interpreter and gets no time.
     """
     before = _threads()
     yield
     if priority == "idle" and sys.platform == "linux":
-        for thread in _threads() - before - {threading.get_native_id()}:
+        python = {thread.native_id for thread in threading.enumerate()}
+        for thread in _threads() - before - python:
             with suppress(ProcessLookupError), _if_allowed():
                 os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
 
