@@ -7,7 +7,7 @@ and what the CPU can do. Also what a question takes alone and beside bulk work.
 import argparse
 import asyncio
 import json
-import platform
+import os
 import statistics
 import subprocess
 import sys
@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.peers import ROOT, peer_python
+from models import cpu
 from models.base import Passage, Tokenizer
 from models.openvino import OpenVinoEmbedder
 from models.store import ModelStore
 
-_CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
+_CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 _QUESTION = "how often must the pump in the north hall be serviced"
 
 
@@ -139,12 +140,9 @@ async def _question_table(embedder: OpenVinoEmbedder, passages: Sequence[str]) -
 
 def _cpu() -> str:
     """The processor's name and which of the instructions that matter it has."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    flags = next((line.split(":")[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    cores = sum(line.startswith("processor") for line in lines)
-    return f"{cores} cores of {name} with {', '.join(flag for flag in _CPU_FLAGS if flag in flags) or 'no known flags'}"
+    flags = cpu.flags()
+    has = ", ".join(flag for flag in _CPU_FLAGS if flag in flags) or "no known flags"
+    return f"{os.cpu_count()} cores of {cpu.name()} with {has}"
 
 
 def main() -> None:

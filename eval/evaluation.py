@@ -20,6 +20,7 @@ from eval.metrics import JUDGED, Scores, measure, places
 from eval.ranking import Ranked, rank
 from eval.record import Asked, Found, Run
 from indexers.sources import Source
+from models import cpu
 from server.base import NamespaceState
 from server.build import Desk
 from server.ingest import OnProgress, Receipt, Target
@@ -168,9 +169,5 @@ def commit_of_this_code() -> str | None:
 
 def machine() -> dict[str, object]:
     """The kind of machine, not which one."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    named = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = sorted({"avx2", "avx512f", "avx512_bf16", "amx_bf16"} & set(named.get("flags", "").split()))
-    cpu = named.get("model name") or platform.processor() or platform.machine()
-    return {"cpu": cpu, "cores": os.cpu_count(), "flags": flags, "python": platform.python_version()}
+    flags = sorted({"avx2", "avx512f", "avx512_bf16", "amx_bf16"} & cpu.flags())
+    return {"cpu": cpu.name(), "cores": os.cpu_count(), "flags": flags, "python": platform.python_version()}

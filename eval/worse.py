@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import openvino as ov
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +22,15 @@ from eval.datasets import Dataset, read_dataset
 from eval.evaluation import evaluate, ingest
 from eval.record import Run, read_baseline, write
 from eval.run import settings_for
-from models.base import Embedder, EmbedderInfo, Passage, PassageEmbedding, QueryEmbedding, Tokenizer
+from models.base import (
+    Embedder,
+    EmbedderInfo,
+    Passage,
+    PassageEmbedding,
+    QueryEmbedding,
+    Tokenizer,
+    UnsupportedModelError,
+)
 from models.openvino import OpenVinoEmbedder
 from models.store import ModelStore
 from server.build import Desk, build
@@ -81,9 +88,10 @@ class Variant:
 def _bf16(desk: Desk) -> Embedder:
     """The CPU's own bf16, or an emulation on one that has none."""
     folder = desk.store.resolve(desk.settings.embedder, "embedder")
-    if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    try:
         return OpenVinoEmbedder.load(folder, precision="bf16", threads=desk.settings.threads)
-    return Bf16Embedder.load(folder, precision="f32", threads=desk.settings.threads)
+    except UnsupportedModelError:
+        return Bf16Embedder.load(folder, precision="f32", threads=desk.settings.threads)
 
 
 VARIANTS = (

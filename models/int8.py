@@ -5,23 +5,19 @@ inputs (the runtime's dynamic quantisation), so that what is large in one place 
 fixed beforehand, as post-training quantisation sets them, broke these embeddings (cosine 0.81).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import openvino as ov
 from openvino import opset15 as op
 
+from models import cpu
 from models.base import Float32, Int32
 
 GROUP = 128  # 64 costs bulk a twelfth of its speed for 0.0004 of cosine, 384 loses 0.0013: docs/decisions.md
 QUESTION_GROUP = 64  # of activations; a question of few tokens takes as long, and has fewer to even out an error
-AGREES = (
-    0.997  # least cosine to f32 at which it is trusted: all-MiniLM-L6-v2 has 0.9988, ranges set beforehand gave 0.81
-)
+AGREES = 0.997  # least cosine to f32 at which it is trusted: all-MiniLM-L6-v2 has 0.9988, fixed ranges gave 0.81
 PROBES = (
     "How often must the pump in the north hall be serviced?",
     "The Kestrel pump is serviced every 6 months, its seals every 18; the log is kept for 10 years (§ 4.2, form K-17).",
@@ -68,13 +64,10 @@ def agreement(core: ov.Core, exact: ov.Model, whole: ov.Model, inputs: Sequence[
     return float(cosines.min())
 
 
-@cache
 def is_native() -> bool:
     """Whether int8 is this CPU's fastest way to multiply: it has AVX512_VNNI, and no AMX, which takes bf16.
 
     On other systems than Linux the CPU does not say, so: no.
     """
-    info = Path("/proc/cpuinfo")
-    flags = re.search(r"^flags\s*:(.*)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    names = set(flags[1].split()) if flags else set()
-    return "avx512_vnni" in names and "amx_bf16" not in names
+    flags = cpu.flags()
+    return "avx512_vnni" in flags and "amx_bf16" not in flags

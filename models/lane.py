@@ -16,19 +16,18 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from models.base import Float32, Int32, ModelError, ModelUnavailableError, UnsupportedModelError
+from models.base import Float32, Int32, ModelError, ModelUnavailableError, Precision, UnsupportedModelError
 from models.priority import Priority, be_low, computing
 
 T = TypeVar("T")
 S = TypeVar("S")
-FloatPrecision = Literal["auto", "bf16", "f32"]
 Infer = Callable[..., list[Float32]]  # inputs in the graph's order → outputs, views valid until the job returns
 
 
-def choose_precision(wanted: FloatPrecision, core: ov.Core) -> Literal["bf16", "f32"]:
+def choose_precision(wanted: Precision, core: ov.Core) -> Literal["bf16", "f32"]:
     """bf16 if wanted or, on "auto", where the CPU computes in it natively (AMX, AVX512_BF16); else f32, Arm included.
 
-    Raises UnsupportedModelError for bf16 on a CPU without it.
+    "int8" says nothing of what is not quantised: as "auto". Raises UnsupportedModelError for bf16 on a CPU without it.
     """
     capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if wanted == "bf16" and not capable:
@@ -37,7 +36,7 @@ def choose_precision(wanted: FloatPrecision, core: ov.Core) -> Literal["bf16", "
         )
     # A CPU may be capable by emulation, which is slower than f32: the plugin's own default tells the two apart.
     native = core.get_property("CPU", "INFERENCE_PRECISION_HINT") == ov.Type.bf16
-    return "bf16" if wanted == "bf16" or (wanted == "auto" and capable and native) else "f32"
+    return "bf16" if wanted == "bf16" or (wanted != "f32" and capable and native) else "f32"
 
 
 @contextmanager

@@ -111,7 +111,7 @@ class OpenVinoEmbedder:
 
     def _choose(self, core: ov.Core, precision: Precision) -> tuple[ov.Model, Computed]:
         """The graph to compute with, and in what: int8 is held against f32 on a few texts before it is trusted."""
-        floating = choose_precision("auto" if precision == "int8" else precision, core)
+        floating = choose_precision(precision, core)
         exact = self._graph()
         if precision != "int8" and not (precision == "auto" and is_native()):
             return exact, floating
@@ -221,7 +221,7 @@ class OpenVinoCrossEncoder:
                 f"Cross-encoder {folder.name!r} has {config.labels!r} labels; supported: 1 (a score), 2 (no, yes)."
             )
         core = ov.Core()
-        computed = choose_precision("auto" if precision == "int8" else precision, core)
+        computed = choose_precision(precision, core)
         with map_errors(folder.name):
             model = build_cross_encoder(config, read_weights(folder.path))
         compiled = partial(_compile, core, [model], computed=computed, threads=threads, hint="LATENCY")
@@ -281,7 +281,5 @@ def _compile(
         settings["INFERENCE_PRECISION_HINT"] = computed
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
-    if len(models) == 1:
-        return [core.compile_model(models[0], "CPU", settings)]
     with ThreadPoolExecutor(len(models)) as executor:  # each takes a fifth of a second
         return list(executor.map(lambda model: core.compile_model(model, "CPU", settings), models))
