@@ -6,7 +6,7 @@ A namespace that the key may not see is refused in the very words in which a mis
 from collections.abc import Collection as Names
 from collections.abc import Sequence
 
-from server.base import NamespaceState, NotFoundError, Principal, StoredDocument, UnknownModelError
+from server.base import NamespaceState, NotFoundError, Principal, StoredDocument, UnknownModelError, is_readable
 from server.catalog import Catalog
 
 DEFAULT = "default"
@@ -65,11 +65,6 @@ def no_collection(collection: str) -> NotFoundError:
 def no_namespace(collection: str, namespace: str) -> NotFoundError:
     """The catalog's words for a missing namespace; a test holds them to it."""
     return NotFoundError(f"collection {collection!r} has no namespace {namespace!r}: ingest into it first")
-
-
-def is_readable(document_groups: Sequence[str], groups: frozenset[str] | None) -> bool:
-    """Whether somebody in `groups` (None: an administrator) may read a document with this ACL (empty: everyone)."""
-    return groups is None or not document_groups or not groups.isdisjoint(document_groups)
 
 
 async def readable(catalog: Catalog, caller: Principal, document_id: str) -> tuple[NamespaceState, StoredDocument]:

@@ -383,3 +383,8 @@ class TextDelta:
 
 
 AnswerEvent = TextDelta | Answer  # any number of deltas, then the whole answer, once
+
+
+def is_readable(document_groups: Sequence[str], groups: frozenset[str] | None) -> bool:
+    """Whether somebody in `groups` (None: an administrator) may read a document with this ACL (empty: everyone)."""
+    return groups is None or not document_groups or not groups.isdisjoint(document_groups)

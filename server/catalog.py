@@ -125,10 +125,16 @@ class Catalog:
     # --- documents -------------------------------------------------------------------------------------------------
 
     async def documents(
-        self, namespace_id: int, after: str | None = None, limit: int = 100
+        self,
+        namespace_id: int,
+        after: str | None = None,
+        limit: int = 100,
+        *,
+        groups: frozenset[str] | None = None,
     ) -> tuple[list[StoredDocument], str | None]:
-        """A page of documents by uri, and the `after` of the next page (None at the end)."""
-        return await self.read(catalog_documents.page, namespace_id, after, limit)
+        """A page of documents by uri that somebody in `groups` may read (None: all there are), and the `after` of the
+        next page (None at the end)."""
+        return await self.read(catalog_documents.page, namespace_id, after, limit, groups=groups)
 
     async def document(self, namespace_id: int, document_id: str) -> StoredDocument:
         """A namespace's document. Raises GoneError if it was deleted, NotFoundError if it never was there."""

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import orjson
-from sqlalchemy import Connection, Integer, Row, and_, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, and_, bindparam, func, or_, select
 
 from indexers.base import Mark, Metadata
 from models.base import UInt8
-from server.base import GoneError, InvalidRequestError, NotFoundError, StoredChunk, StoredDocument
+from server.base import GoneError, InvalidRequestError, NotFoundError, StoredChunk, StoredDocument, is_readable
 from server.by_ids import ByIds
 from server.tables import (
     TEXT_BLOCK_CHARS,
@@ -148,11 +148,25 @@ def _document(row: Row[*tuple[Any, ...]]) -> StoredDocument:
 
 
 def page(
-    connection: Connection, namespace_key: int, after: str | None, limit: int
+    connection: Connection, namespace_key: int, after: str | None, limit: int, *, groups: frozenset[str] | None
 ) -> tuple[list[StoredDocument], str | None]:
-    parameters = {"namespace_key": namespace_key, "after": after or "", "limit": limit + 1}
-    found = [_document(row) for row in connection.execute(_PAGE, parameters)]
-    return found[:limit], found[limit - 1].uri if len(found) > limit else None
+    wanted = _PAGE if groups is None else _PAGE.where(_names_one_of(groups))
+    found: list[StoredDocument] = []
+    while True:
+        parameters = {"namespace_key": namespace_key, "after": after or "", "limit": limit + 1}
+        rows = [_document(row) for row in connection.execute(wanted, parameters)]
+        found += [document for document in rows if is_readable(document.groups, groups)]
+        if len(found) > limit:
+            return found[:limit], found[limit - 1].uri
+        if len(rows) <= limit:
+            return found, None
+        after = rows[-1].uri
+
+
+def _names_one_of(groups: frozenset[str]) -> ColumnElement[bool]:
+    """Whether a document's ACL, as its JSON is written, may name one of these groups, or nobody: some too many."""
+    named = (documents.c.groups.contains(to_json(group), autoescape=True) for group in sorted(groups))
+    return or_(documents.c.groups == to_json([]), *named)
 
 
 def document(connection: Connection, namespace_key: int, document_id: str) -> StoredDocument:

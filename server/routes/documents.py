@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from indexers.sources import Upload
-from server.access import is_readable, readable, resolve
+from server.access import readable, resolve
 from server.base import NotFoundError, StoredDocument
 from server.check import Claim, read_span, verify
 from server.ingest import Receipt, Target
@@ -88,8 +88,8 @@ async def list_documents(
     collection = collection or desk.settings.collection
     (namespace,) = resolve(caller, collection, [namespace] if namespace else None)
     state = (await desk.catalog.snapshot(collection, [namespace]))[namespace]
-    page, cursor = await desk.catalog.documents(state.id, after, limit)
-    data = [document_reply(d, collection, namespace, caller) for d in page if is_readable(d.groups, caller.groups)]
+    page, cursor = await desk.catalog.documents(state.id, after, limit, groups=caller.groups)
+    data = [document_reply(document, collection, namespace, caller) for document in page]
     return json_response({"object": "list", "data": data, "has_more": cursor is not None, "next": cursor})
 
 

@@ -6,8 +6,8 @@ from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.access import is_readable, may_reach
-from server.base import Principal
+from server.access import may_reach
+from server.base import Principal, is_readable
 from server.catalog_jobs import Job, no_job
 from server.jobs import Jobs
 from server.routes import Writer, face_of, json_response, new_router

@@ -10,7 +10,8 @@ import pytest
 
 from server.auth import Claims
 from server.build import Desk
-from tests.desks import new_key, open_desk, open_http, refused, search
+from server.ingest import Target
+from tests.desks import new_key, open_desk, open_http, refused, search, text_file
 
 
 async def test_no_key_a_wrong_key_and_a_revoked_key_are_refused(desk: Desk, http: httpx2.AsyncClient) -> None:
@@ -164,6 +165,24 @@ async def test_groups_decide_which_documents_are_seen(desk: Desk) -> None:
     async with open_http(desk, key=await new_key(desk, Claims(groups=("hr",)))) as http:
         assert (await search(http, "Who earns most?", namespace="hr"))["hits"]
         assert (await http.get(f"/v1/documents/{hidden}/text")).json()["text"].startswith("# Salaries")
+
+
+async def test_a_page_of_documents_names_none_that_the_key_may_not_read(desk: Desk) -> None:
+    acl = {"a.md": (), "b.md": ("hr",), "c.md": ("hr", 'say "hr"'), "d.md": ("%hr",), "e.md": (), "f.md": ("hr",)}
+    for uri, groups in acl.items():
+        await desk.pipeline.ingest([text_file(uri, f"What {uri} says.")], Target("docs", "paged", groups))
+    for groups in ([], ["hr"], ['say "hr"'], ["%hr", "nobody"], ["h"], [","]):
+        expected = [uri for uri, named in acl.items() if not named or {*named} & {*groups}]
+        async with open_http(desk, key=await new_key(desk, Claims(groups=tuple(groups)))) as http:
+            seen, after = [], ""
+            while after is not None:
+                params = {"namespace": "paged", "limit": 1, "after": after}
+                page = (await http.get("/v1/documents", params=params)).json()
+                seen += [document["uri"] for document in page["data"]]
+                assert (len(page["data"]), page["has_more"]) == (1, page["next"] is not None)
+                assert page["next"] in {seen[-1], None}
+                after = page["next"]
+        assert seen == expected
 
 
 async def test_a_key_that_asks_too_often_is_told_when_to_come_back(desk: Desk, http: httpx2.AsyncClient) -> None:
