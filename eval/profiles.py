@@ -41,10 +41,10 @@ class Remembered:
     def tokenizer(self) -> Tokenizer:
         return self._embedder.tokenizer
 
-    async def embed_passages(self, passages: Sequence[Passage]) -> list[PassageEmbedding]:
+    async def embed_passages(self, passages: Sequence[Passage], *, urgent: bool = False) -> list[PassageEmbedding]:
         keys = [self._key(passage.text) for passage in passages]
         new = {key: passage for key, passage in zip(keys, passages, strict=True) if key not in self._vectors}
-        found = await self._embedder.embed_passages(list(new.values())) if new else []
+        found = await self._embedder.embed_passages(list(new.values()), urgent=urgent) if new else []
         self._vectors |= {key: embedding.vector for key, embedding in zip(new, found, strict=True)}
         return [PassageEmbedding(self._vectors[key], None) for key in keys]
 

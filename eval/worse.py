@@ -56,11 +56,11 @@ class TruncatingEmbedder:
     def tokenizer(self) -> Tokenizer:
         return self._embedder.tokenizer
 
-    async def embed_passages(self, passages: Sequence[Passage]) -> list[PassageEmbedding]:
+    async def embed_passages(self, passages: Sequence[Passage], *, urgent: bool = False) -> list[PassageEmbedding]:
         """Embed the beginnings."""
         encoded = self.tokenizer.encode_batch([passage.text for passage in passages])
         cut = [Passage(p.text, t.ids[: self._kept]) for p, t in zip(passages, encoded, strict=True)]
-        return await self._embedder.embed_passages(cut)
+        return await self._embedder.embed_passages(cut, urgent=urgent)
 
     async def embed_queries(self, texts: Sequence[str]) -> list[QueryEmbedding]:
         return await self._embedder.embed_queries(texts)

@@ -125,8 +125,11 @@ class Embedder(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
-    async def embed_passages(self, passages: Sequence[Passage]) -> list[PassageEmbedding]:
-        """Embed any number of passages, batched by length inside. Raises InputTooLongError rather than truncate."""
+    async def embed_passages(self, passages: Sequence[Passage], *, urgent: bool = False) -> list[PassageEmbedding]:
+        """Embed any number of passages, batched by length inside. Raises InputTooLongError rather than truncate.
+
+        `urgent`: somebody waits for these few, as for a question's embedding; they do not queue behind bulk work.
+        """
         ...
 
     async def embed_queries(self, texts: Sequence[str]) -> list[QueryEmbedding]:

@@ -78,8 +78,8 @@ class ExtractiveGenerator:
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text by the embedder's tokenizer."""
         self._check_open()
-        encoded = await asyncio.to_thread(self._embedder.tokenizer.encode_batch, list(texts))
-        return [len(tokens) for tokens in encoded]
+        count = self._embedder.tokenizer.count  # one by one: a batch would wait for what an ingestion cuts
+        return await asyncio.to_thread(lambda: [count(text) for text in texts])
 
     async def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of all messages; there is no template."""
@@ -120,10 +120,12 @@ class ExtractiveGenerator:
     async def _embed(self, texts: Sequence[str]) -> list[PassageEmbedding]:
         """Embeddings of sentences, of one longer than the model takes those of its beginning."""
         limit = self._embedder.info.max_tokens - self._embedder.info.special_tokens
-        tokens = self._embedder.tokenizer.encode_batch(list(texts))
-        return await self._embedder.embed_passages(
-            [Passage(text, t.ids[:limit]) for text, t in zip(texts, tokens, strict=True)]
-        )
+        encode = self._embedder.tokenizer.encode_batch
+
+        def cut() -> list[Passage]:
+            return [Passage(text, encode([text])[0].ids[:limit]) for text in texts]
+
+        return await self._embedder.embed_passages(await asyncio.to_thread(cut), urgent=True)
 
     async def _pieces(self, prompt: Prompt, max_tokens: int) -> AsyncGenerator[Piece, None]:
         chosen = await self.choose(prompt)

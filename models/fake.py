@@ -60,7 +60,7 @@ class FakeEmbedder:
         )
         self._closed = False
 
-    async def embed_passages(self, passages: Sequence[Passage]) -> list[PassageEmbedding]:
+    async def embed_passages(self, passages: Sequence[Passage], *, urgent: bool = False) -> list[PassageEmbedding]:
         """Raises InputTooLongError for a passage over the limit, ModelUnavailableError once closed."""
         self._refuse_if_closed()
         embeddings = []

@@ -49,6 +49,7 @@ log = logging.getLogger("refdesk.models")
 Computed = Literal["int8", "bf16", "f32"]
 _QUESTION_TOKENS = (16, 32)  # one question is padded to one of these, for which there is a graph of that one shape …
 _SMALL_BYTES = 150_000_000  # … if its weights are few enough to be there once more for each
+_URGENT_TOKENS = 512  # of a batch of passages that somebody waits for: a question waits 10 ms for one at most
 _SPARE = 1  # one batch is padded or unpacked while the others compute
 
 
@@ -128,12 +129,17 @@ class OpenVinoEmbedder:
     def _graph(self, int8: bool = False) -> ov.Model:
         return build_embedder(self._config, read_weights(self._folder.path), self._settings.pooling, int8=int8)
 
-    async def embed_passages(self, passages: Sequence[Passage]) -> list[PassageEmbedding]:
-        """Embed in length-sorted batches of at most `batch_tokens`. Raises InputTooLongError, ModelUnavailableError."""
-        sequences = await self._bulk.run(lambda _: self._passage_ids(passages))
+    async def embed_passages(self, passages: Sequence[Passage], *, urgent: bool = False) -> list[PassageEmbedding]:
+        """Embed in length-sorted batches of at most `batch_tokens`. Raises InputTooLongError, ModelUnavailableError.
+
+        `urgent` ones go by the questions' lane, in small batches between which questions come in.
+        """
+        lane = self._queries if urgent else self._bulk
+        sequences = await lane.run(lambda _: self._passage_ids(passages, urgent))
         lengths = [len(ids) for ids in sequences]
-        batches = plan_batches(lengths, even_budget(lengths, self._batch_tokens, self._bulk.streams))
-        return await self._bulk.run_batches(self._embed_batch, sequences, batches)
+        most = min(_URGENT_TOKENS, self._batch_tokens) if urgent else self._batch_tokens
+        batches = plan_batches(lengths, even_budget(lengths, most, lane.streams))
+        return await lane.run_batches(self._embed_batch, sequences, batches)
 
     async def embed_queries(self, texts: Sequence[str]) -> list[QueryEmbedding]:
         """Embed questions, in the queries' own lane; one over the limit is cut to its first tokens."""
@@ -147,10 +153,14 @@ class OpenVinoEmbedder:
         """Wait for the work under way; later calls raise ModelUnavailableError."""
         await asyncio.gather(self._queries.close(), self._bulk.close())
 
-    def _passage_ids(self, passages: Sequence[Passage]) -> list[Int32]:
+    def _passage_ids(self, passages: Sequence[Passage], urgent: bool) -> list[Int32]:
         known = {i: passage.token_ids for i, passage in enumerate(passages) if passage.token_ids is not None}
         bare = [i for i in range(len(passages)) if i not in known]
-        known.update(zip(bare, self.tokenizer.encode_ids([passages[i].text for i in bare]), strict=True))
+        texts = [passages[i].text for i in bare]
+        if urgent:  # one by one, here: a batch goes to the library's threads, behind what is being chunked
+            known.update((i, self.tokenizer.encode_ids([text])[0]) for i, text in zip(bare, texts, strict=True))
+        else:
+            known.update(zip(bare, self.tokenizer.encode_ids(texts), strict=True))
         sequences = [np.concatenate([self._passage_prefix, known[i], self._after]) for i in range(len(passages))]
         for i, ids in enumerate(sequences):
             if len(ids) > self.info.max_tokens:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 def be_low() -> None:
     """Give this thread the low priority, and so every thread that it starts."""
-    if hasattr(os, "setpriority"):
+    if sys.platform == "linux":  # elsewhere a priority is a process's
         thread = threading.get_native_id()
         with _if_allowed():
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + BULK_NICE)
@@ -40,7 +40,7 @@ def computing(priority: Priority | None) -> Iterator[None]:
     if priority == "idle" and sys.platform == "linux":
         python = {thread.native_id for thread in threading.enumerate()}
         for thread in _threads() - before - python:
-            with suppress(ProcessLookupError), _if_allowed():
+            with _if_allowed(), suppress(ProcessLookupError):
                 os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
 
 
@@ -67,5 +67,5 @@ def _threads() -> set[int]:
 def _if_allowed() -> Iterator[None]:
     try:
         yield
-    except PermissionError as exc:  # a sandbox may forbid it: slower questions, no wrong ones
+    except OSError as exc:  # a sandbox may forbid it, or not know it: slower questions, no wrong ones
         log.warning("thread priority not set: %s", exc)

@@ -78,8 +78,11 @@ class RemoteEmbedder:
             raise
         return cls(remote, model, info, local, limits=limits or Limits(), is_node=is_node)
 
-    async def embed_passages(self, passages: Sequence[Passage]) -> list[PassageEmbedding]:
-        """Embed in requests of `Limits.inputs`, retried patiently. Raises InputTooLongError, ModelUnavailableError."""
+    async def embed_passages(self, passages: Sequence[Passage], *, urgent: bool = False) -> list[PassageEmbedding]:
+        """Embed in requests of `Limits.inputs`, at the pace of bulk work and retried patiently unless `urgent`.
+
+        Raises InputTooLongError, ModelUnavailableError.
+        """
         self._remote.http  # noqa: B018 - raises if closed
         ids = await asyncio.to_thread(self._ids, passages)
         self._check_lengths(ids)
@@ -87,7 +90,7 @@ class RemoteEmbedder:
             one if self._is_node else self._local.passage_prefix + passage.text
             for one, passage in zip(ids, passages, strict=True)
         ]
-        items = await self._embed(inputs, [i for i, one in enumerate(ids) if not len(one)])
+        items = await self._embed(inputs, [i for i, one in enumerate(ids) if not len(one)], urgent=urgent)
         return [PassageEmbedding(item.vector, item.token_bits) for item in items]
 
     async def embed_queries(self, texts: Sequence[str]) -> list[QueryEmbedding]:
@@ -127,14 +130,14 @@ class RemoteEmbedder:
                     f"{limit}. Cut it into smaller chunks."
                 )
 
-    async def _embed(self, inputs: Sequence[object], blanks: Sequence[int]) -> list[Item]:
+    async def _embed(self, inputs: Sequence[object], blanks: Sequence[int], *, urgent: bool) -> list[Item]:
         """The items of all inputs; the blank ones, which token ids cannot express, are asked for once, as a text."""
         at = [i for i in range(len(inputs)) if i not in set(blanks)]
         size = self._limits.inputs
         parts = [[inputs[i] for i in at[start : start + size]] for start in range(0, len(at), size)]
-        asked = [self._bulk(part) for part in parts]
         if blanks:
-            asked.append(self._bulk([("" if self._is_node else self._local.passage_prefix) or _BLANK]))
+            parts.append([("" if self._is_node else self._local.passage_prefix) or _BLANK])
+        asked = [self._ask(part, input_type="passage") if urgent else self._bulk(part) for part in parts]
         replies = await _together(asked)
         blank = replies.pop()[0] if blanks else None
         found = dict(zip(at, (item for reply in replies for item in reply), strict=True))
@@ -144,13 +147,12 @@ class RemoteEmbedder:
 
     async def _bulk(self, inputs: Sequence[object]) -> list[Item]:
         async with self._pace.slot():
-            return await self._ask(inputs, input_type="passage")
+            return await self._ask(inputs, input_type="passage", is_bulk=True)
 
-    async def _ask(self, inputs: Sequence[object], *, input_type: str) -> list[Item]:
+    async def _ask(self, inputs: Sequence[object], *, input_type: str, is_bulk: bool = False) -> list[Item]:
         body: dict[str, object] = {"model": self._model, "input": inputs, "encoding_format": "base64"}
         if self._is_node:
             body |= {"input_type": input_type, "token_vectors": self.info.has_token_vectors}
-        is_bulk = input_type == "passage"
         return await self._remote.json(
             Request("POST", "/v1/embeddings", body),
             lambda reply: read_items(reply, len(inputs), self.info.dimension),

@@ -64,12 +64,16 @@ class CheckpointTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
         """Ids and code point offsets of each text, without special tokens; a lone surrogate reads as U+FFFD."""
-        encoded = self._tokenizer.encode_batch([_encodable(text) for text in texts], add_special_tokens=False)
+        words = [_encodable(text) for text in texts]
+        if len(words) == 1:  # a batch goes to the library's threads, where what is asked for would wait for bulk work
+            encoded = [self._tokenizer.encode(words[0], add_special_tokens=False)]
+        else:
+            encoded = self._tokenizer.encode_batch(words, add_special_tokens=False)
         return [_tokens(one.ids, one.offsets) for one in encoded]
 
     def encode_ids(self, texts: Sequence[str]) -> list[Int32]:
         """Ids alone, for callers that need no offsets: faster than `encode_batch`."""
-        if len(texts) == 1:  # a batch goes to the library's threads, where a question would wait for bulk work
+        if len(texts) == 1:
             return [np.array(self._tokenizer.encode(_encodable(texts[0]), add_special_tokens=False).ids, np.int32)]
         encoded = self._tokenizer.encode_batch_fast([_encodable(text) for text in texts], add_special_tokens=False)
         return [np.array(one.ids, np.int32) for one in encoded]

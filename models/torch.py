@@ -103,10 +103,10 @@ class TorchEmbedder:
         )
         self._batches = DynamicBatcher(self.info.name, self._launch, budget_tokens=batch_tokens)
 
-    async def embed_passages(self, passages: Sequence[Passage]) -> list[PassageEmbedding]:
+    async def embed_passages(self, passages: Sequence[Passage], *, urgent: bool = False) -> list[PassageEmbedding]:
         """Embed in batches of at most `batch_tokens`, shared with other calls. Raises InputTooLongError."""
         asked = await asyncio.to_thread(self._passages, passages)
-        results = await self._batches.run(asked, [len(one.ids) for one in asked])
+        results = await self._batches.run(asked, [len(one.ids) for one in asked], urgent=urgent)
         return [PassageEmbedding(one.vector, one.token_bits) for one in results]
 
     async def embed_queries(self, texts: Sequence[str]) -> list[QueryEmbedding]:

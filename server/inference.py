@@ -46,7 +46,9 @@ async def relevance(inference: Inference, query: str, passages: Sequence[Passage
     else:
         room = embedder.info.max_tokens - embedder.info.special_tokens
         cut = [Passage("", p.token_ids[:room]) for p in passages if p.token_ids is not None]
-        (question,), embedded = await asyncio.gather(embedder.embed_queries([query]), embedder.embed_passages(cut))
+        (question,), embedded = await asyncio.gather(
+            embedder.embed_queries([query]), embedder.embed_passages(cut, urgent=True)
+        )
         candidates = [Candidate(p.text, e.token_bits) for p, e in zip(passages, embedded, strict=True)]
         scores = await reranker.rerank(query, question, candidates)
     if reranker.info.scores == "logit" and not raw:

@@ -1,9 +1,12 @@
 """Bulk work is done at a lower priority, by the threads of the tokenizer's library too."""
 
+import _thread
+import errno
 import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,6 +56,19 @@ def test_no_thread_that_holds_the_interpreter_idles() -> None:
         with computing("idle"):
             executor.submit(int).result()
         assert executor.submit(os.sched_getscheduler, 0).result() == os.sched_getscheduler(0) != os.SCHED_IDLE
+
+
+def test_a_kernel_that_knows_no_idle_class_is_borne_with(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    with computing("idle"):  # a thread that Python does not know, as a library's
+        _thread.start_new_thread(time.sleep, (1.0,))
+        time.sleep(0.05)
+    assert "thread priority not set: [Errno 22] Invalid argument" in caplog.text
 
 
 def test_the_threads_that_compute_passages_idle() -> None:

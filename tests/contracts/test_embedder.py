@@ -21,7 +21,7 @@ from tests.nodes import model_node, remote_of
 
 WORDS = ("pump", "serviced", "every", "year", "the", "of", "日本", "😀", "naïve", "cells", "2,000", "white-matter")
 TORCH = ("torch", "torch-prefixed") if find_spec("torch") else ()  # in tests/live/torch.py's environment
-texts = st.lists(st.sampled_from(WORDS), max_size=20).map(" ".join)
+texts = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)  # within the smallest specimen's 64 tokens
 
 
 @pytest.fixture(scope="module", params=["openvino", "prefixed", "fake", "node", *TORCH])
@@ -148,6 +148,18 @@ async def test_questions_during_bulk_are_all_right(embedder: Embedder) -> None:
         np.testing.assert_allclose(one.vector, other.vector, atol=2e-6)
     first, second = await asyncio.gather(*bulk)
     assert all(_close(a, b) for a, b in zip(first, second, strict=True))
+
+
+async def test_urgent_passages_are_embedded_as_others_and_before_them(embedder: Embedder) -> None:
+    few = [Passage("the pump"), Passage("is serviced every year " * 9), Passage("")]
+    expected = await embedder.embed_passages(few)
+    bulk = asyncio.create_task(embedder.embed_passages([Passage("the pump is serviced every year " * 5)] * 1000))
+    await asyncio.sleep(0)
+    found = await embedder.embed_passages(few, urgent=True)
+    assert embedder.info.name == "fake" or not bulk.done()
+    bulk.cancel()
+    await asyncio.gather(bulk, return_exceptions=True)
+    assert all(_close(one, other) for one, other in zip(expected, found, strict=True))
 
 
 async def test_cancelled_bulk_leaves_the_embedder_usable(embedder: Embedder) -> None:
