@@ -48,6 +48,7 @@ class Entry(Generic[R]):
     door: asyncio.Lock = field(default_factory=asyncio.Lock)
     writer: asyncio.Lock = field(default_factory=asyncio.Lock)
     unused: asyncio.Event = field(default_factory=asyncio.Event)
+    opening: "asyncio.Task[None] | None" = None  # goes on when whoever waited for it has left
     opened: R | None = None
     users: int = 0
     used_at: int = 0
@@ -85,15 +86,13 @@ class OpenFolders(Generic[R]):
         """The namespace, open until the block ends. Raises NamespaceNotFoundError."""
         entry = self._entry(namespace)
         async with entry.door:
-            if entry.opened is None:
-                entry.opened = await self.run(self._open, namespace)
-                self._opened.add(entry)
+            opened = await self._open_once(entry, namespace)
             entry.users += 1
             entry.unused.clear()
             entry.used_at = next(self._clock)
         try:
             await self._close_surplus()
-            yield entry.opened
+            yield opened
         finally:
             entry.users -= 1
             if not entry.users:
@@ -159,8 +158,27 @@ class OpenFolders(Generic[R]):
                     if not entry.users:
                         await self._close(entry)
 
+    async def _open_once(self, entry: Entry[R], namespace: Namespace) -> R:
+        """What a call with a deadline began to open is open for the next one, however long it takes."""
+        if entry.opened is None:
+            if entry.opening is None:
+                entry.opening = asyncio.create_task(self._open_into(entry, namespace))
+                entry.opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+            await asyncio.shield(entry.opening)
+            assert entry.opened is not None
+        return entry.opened
+
+    async def _open_into(self, entry: Entry[R], namespace: Namespace) -> None:
+        try:
+            entry.opened = await self.run(self._open, namespace)
+            self._opened.add(entry)
+        finally:
+            entry.opening = None
+
     async def _close(self, entry: Entry[R]) -> None:
         await entry.wait_until_unused()
+        if entry.opening is not None:
+            await asyncio.wait({entry.opening})
         if entry.opened is not None:
             opened, entry.opened = entry.opened, None
             self._opened.discard(entry)
