@@ -40,9 +40,12 @@ async def sweep_originals(originals: Originals, *, orphans: bool) -> int:
 async def sweep_regularly(
     catalog: Catalog, writer: Writer, interval_s: float = INTERVAL_S, originals: Originals | None = None
 ) -> None:
-    """Sweep until cancelled."""
+    """Sweep until cancelled. Whatever fails is logged, and the next sweep comes in its turn."""
     for number in count(1):
         await asyncio.sleep(interval_s)
-        await sweep_all(catalog, writer)
-        if originals is not None:
-            await sweep_originals(originals, orphans=number % ORPHANS_EVERY == 0)
+        try:
+            await sweep_all(catalog, writer)
+            if originals is not None:
+                await sweep_originals(originals, orphans=number % ORPHANS_EVERY == 0)
+        except Exception:
+            log.exception("a sweep failed; the next one is in %.0f s", interval_s)

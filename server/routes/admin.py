@@ -1,6 +1,7 @@
 """For the people who run the desk: status, and ingestion from a path for commands on this very machine."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from pathlib import Path
@@ -128,8 +129,15 @@ async def _collections(desk: Desk) -> list[dict[str, object]]:
 
 def _sizes(data_dir: Path) -> dict[str, int]:
     """Bytes that the entries of the data folder take on disk; holes in preallocated files take none."""
-    return {entry.name: sum(map(_on_disk, [entry, *entry.rglob("*")])) for entry in sorted(data_dir.iterdir())}
+    return {entry.name: _on_disk(entry) + _below(entry) for entry in sorted(data_dir.iterdir())}
+
+
+def _below(entry: Path) -> int:
+    return sum(_on_disk(Path(path, name)) for path, folders, files in os.walk(entry) for name in (*folders, *files))
 
 
 def _on_disk(path: Path) -> int:
-    return path.lstat().st_blocks * 512  # POSIX's unit of st_blocks, whatever the filesystem's
+    try:
+        return path.lstat().st_blocks * 512  # POSIX's unit of st_blocks, whatever the filesystem's
+    except FileNotFoundError:  # moved or removed since it was listed
+        return 0
