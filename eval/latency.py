@@ -118,8 +118,9 @@ def ingestion(folder: Path, documents: Path) -> Iterator[None]:
     """`refdesk ingest` beside the running server, into another namespace, for as long as the block lasts."""
     env = os.environ | {"REFDESK_DATA_DIR": str(folder), "REFDESK_CHUNK_TOKENS": str(CHUNK_TOKENS)}
     ingest = [sys.executable, "-m", "server", "ingest", "--namespace", "beside"]
-    with tempfile.TemporaryDirectory() as nothing:  # what an earlier run left would be unchanged, and cost nothing
-        subprocess.run([*ingest, nothing, "--prune"], env=env, check=True, capture_output=True)
+    with tempfile.TemporaryDirectory() as other:  # what an earlier run left would be unchanged, and cost nothing
+        Path(other, "other.txt").write_text("What the namespace holds before it is measured.")
+        subprocess.run([*ingest, other, "--prune"], env=env, check=True, capture_output=True)
     process = subprocess.Popen([*ingest, str(documents)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         time.sleep(5)

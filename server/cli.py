@@ -70,7 +70,7 @@ def ingest(
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: `default`.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="Who may read it; default: everyone. Repeatable.")] = None,
     metadata: Annotated[str, typer.Option(help="Metadata of every document, a JSON object.")] = "{}",
-    prune: Annotated[bool, typer.Option("--prune", help="Delete documents that are gone from PATH.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete the namespace's documents that PATH lacks.")] = False,
 ) -> None:
     """Read documents, and make them searchable; unchanged ones cost a hash, or their line in a listing."""
     is_s3 = path.startswith("s3://")

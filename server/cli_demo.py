@@ -33,7 +33,7 @@ def demo(
         if path is None:
             made = make_documents(folder)
             err.print(Text(f"refdesk's own documentation, {len(made)} files: {', '.join(p.name for p in made)}", "dim"))
-        body: Json = {"path": str(folder.resolve()), "prune": True}
+        body: Json = {"path": str(folder.resolve())}
         async with open_client(settings, "refdesk demo") as client:
             await show_ingestion(client.events("/v1/local/ingest", body), folder.name)
             for question in ask or (QUESTIONS if path is None else await _questions(client, settings.collection)):

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from indexers.base import Document, Metadata, UnreadableError
+from indexers.base import Document, InvalidPointError, Metadata, UnreadableError
 from indexers.chunk import Chunker
 from indexers.read import ReadResult, extractor, is_current, read
 from indexers.sources import Source, Upload
@@ -33,6 +33,7 @@ from server.commit import Writer
 from server.fetch import AnySource, Sources, batches, loaded
 from server.originals import AT_ONCE, Originals
 from server.prepare import NewText, Preparation, Read, Window
+from server.prune import prune
 from server.settings import Settings
 from server.telemetry import Stages
 
@@ -148,7 +149,8 @@ class Ingestion:
         finally:
             self.threads.close()
         if self.target.prune:
-            await self._prune(state)
+            failed = {failure.source for failure in self.tally.failures}
+            self.tally.pruned = await prune(self.catalog, self.writer, state, self.seen, failed)
         state = await self.catalog.namespace(self.target.collection, self.target.namespace)
         seconds = time.monotonic() - started
         return Receipt(self.tally, state.commit, seconds, tuple(self.committed), self.stages.seconds)
@@ -313,10 +315,8 @@ class Ingestion:
                 source_sha256=document.source_sha256,
                 extractor=document.extractor,
             )
-        same_bytes = document is None or (stored.source_sha256, stored.extractor) == (
-            document.source_sha256,
-            document.extractor,
-        )
+        known = (stored.source_sha256, stored.extractor)
+        same_bytes = document is None or known == (document.source_sha256, document.extractor)
         same_origin = origin == Origin(stored.original, stored.source_mark)
         same_beside = dict(patch.metadata) == dict(stored.metadata) and patch.groups == stored.groups
         if same_bytes and same_origin and same_beside:
@@ -368,9 +368,25 @@ class Ingestion:
             if is_due and (upserts or patches):
                 await self.before_commit()
                 with self.stages.span("commit"):
-                    await self.writer.commit(state, Changes(upserts=tuple(upserts), patches=tuple(patches)))
-                self._count(upserts, patches)
+                    await self._write(state, Changes(upserts=tuple(upserts), patches=tuple(patches)))
                 upserts, patches, since = [], [], time.monotonic()
+
+    async def _write(self, state: NamespaceState, changes: Changes) -> None:
+        """Commit; a document that the index refuses (one numeric field too many) is set aside, the others go in."""
+        try:
+            await self.writer.commit(state, changes)
+        except InvalidPointError as exc:
+            upserts, half = changes.upserts, len(changes.upserts) // 2
+            if not upserts:
+                raise
+            if len(upserts) == 1 and not changes.patches:
+                await self._set_aside(state, UnreadableError(upserts[0].document.uri, "unsupported", str(exc)))
+                return
+            for part in (Changes(patches=changes.patches), Changes(upserts[:half]), Changes(upserts[half:])):
+                if part.upserts or part.patches:
+                    await self._write(state, part)
+        else:
+            self._count(changes.upserts, changes.patches)
 
     def _count(self, upserts: Sequence[PreparedDocument], patches: Sequence[DocumentPatch]) -> None:
         added = sum(cut.id in self.new for cut in upserts)
@@ -382,19 +398,3 @@ class Ingestion:
         self.tally.tokens += sum(len(chunk.token_ids) for cut in upserts for chunk in cut.chunks)
         self.committed.extend(cut.id for cut in upserts)
         self.on_progress(self.tally)
-
-    async def _prune(self, state: NamespaceState) -> None:
-        """Delete the namespace's documents that no source of this run named."""
-        after: str | None = None
-        while True:
-            page, after = await self.catalog.documents(state.id, after, 1000)
-            gone = tuple(one.id for one in page if one.uri not in self.seen and not self._is_kept(one))
-            if gone:
-                await self.writer.commit(state, Changes(deletes=gone))
-                self.tally.pruned += len(gone)
-            if after is None:
-                return
-
-    def _is_kept(self, document: StoredDocument) -> bool:
-        """A document of a file that failed to be read this time ("file.jsonl#7" of "file.jsonl") is not gone."""
-        return document.uri.rsplit("#", 1)[0] in {failure.source for failure in self.tally.failures}

@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from indexers.base import CollectionSpec, Float32, Index, View
+from indexers.base import CollectionSpec, Float32, Index, IndexerError, View
 from indexers.chunk import Chunker
 from indexers.filter import to_json
+from indexers.point import check_groups, checked_metadata
 from models.base import Embedder, GenerationOptions, Generator
-from server.access import is_readable
 from server.answerable import answerability, threshold_for
 from server.base import (
     Answer,
@@ -31,6 +31,7 @@ from server.base import (
     SearchRequest,
     SearchResult,
     TextDelta,
+    is_readable,
 )
 from server.cache import Beneath, Cache
 from server.catalog import Catalog
@@ -173,12 +174,16 @@ class Pipeline:
         text = ""
         if result.hits and answerability(result) >= threshold_for(self.models.generator.info):
             options = options_of(request, self.settings, self.models.generator.info)
-            with trace.span("context"):
-                passages = await or_fallback(
-                    generation,
-                    self.models.fallback,
-                    lambda generator: self._context(request, result, states, options, generator=generator),
-                )
+            vectors = asyncio.create_task(self._vectors(result, states, generation.degraded))
+            try:
+                with trace.span("context"):
+                    passages = await or_fallback(
+                        generation,
+                        self.models.fallback,
+                        lambda generator: self._context(request, result, vectors, options, generator=generator),
+                    )
+            finally:
+                vectors.cancel()
             prompt = build_prompt(request.search.question, passages, request.messages[:-1])
             markers = MarkerFilter(len(passages))
             with trace.span("generate", outside=True):
@@ -211,18 +216,16 @@ class Pipeline:
         self,
         request: AnswerRequest,
         result: SearchResult,
-        states: Sequence[NamespaceState],
+        vectors: "asyncio.Task[dict[str, Float32]]",
         options: GenerationOptions,
         *,
         generator: Generator,
     ) -> tuple[ContextPassage, ...]:
         """The passages that fit: min(context_tokens, what the generator has left beside prompt and answer)."""
-        vectors, room = await asyncio.gather(
-            self._vectors(result, states), room_for_passages(generator, request, options)
-        )
+        room = await room_for_passages(generator, request, options)
         context = await assemble(
             result.hits,
-            vectors=vectors,
+            vectors=await vectors,
             question=request.search.question,
             budget_tokens=min(self.settings.context_tokens, room),
             count_tokens=generator.count_tokens,
@@ -231,13 +234,25 @@ class Pipeline:
         )
         return context.passages
 
-    async def _vectors(self, result: SearchResult, states: Sequence[NamespaceState]) -> dict[str, Float32]:
-        """The stored vectors of the hits, by chunk id, at the commits the hits were found at."""
+    async def _vectors(
+        self, result: SearchResult, states: Sequence[NamespaceState], degraded: list[str]
+    ) -> dict[str, Float32]:
+        """The stored vectors of the hits, by chunk id, at the commits the hits were found at.
+
+        The context does without those that the index does not give; `degraded` gets a line then.
+        """
         vectors: dict[str, Float32] = {}
         for state in states:
             ids = [hit.chunk.id for hit in result.hits if hit.namespace == state.namespace.name]
-            points = await self.index.fetch(state.namespace, ids, View(state.commit))
-            vectors.update((id_, point.vector) for id_, point in points.items())
+            try:
+                async with asyncio.timeout(self.settings.leg_timeout_s):
+                    points = await self.index.fetch(state.namespace, ids, View(state.commit))
+            except IndexerError as exc:
+                degraded.append(f"vectors of {state.namespace}: {exc}")
+            except TimeoutError:
+                degraded.append(f"vectors of {state.namespace}: no answer within {self.settings.leg_timeout_s:g} s")
+            else:
+                vectors.update((id_, point.vector) for id_, point in points.items())
         return vectors
 
     # --- documents -------------------------------------------------------------------------------------------------
@@ -249,7 +264,12 @@ class Pipeline:
         on_progress: OnProgress | None = None,
         before_commit: BeforeCommit = at_once,
     ) -> Receipt:
-        """Read, cut, embed and commit sources; the receipt counts them and names what could not be read."""
+        """Read, cut, embed and commit sources; the receipt counts them and names what could not be read.
+
+        Raises InvalidPointError for a target whose metadata or groups no index keeps.
+        """
+        checked_metadata(target.metadata)
+        check_groups(target.groups)
         await self._ensure_collection(target.collection)
         ingestion = Ingestion(
             self.settings,

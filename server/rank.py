@@ -53,6 +53,8 @@ class Ranking:
             raise ValueError(f"no encoded ranking: {exc}") from exc
 
 
+EMBEDDINGS = 500  # questions whose embeddings are kept: 20 kB each with their token vectors, 400 kB at MiniLM's most
+
 Chunks = dict[str, StoredChunk]
 Order = list[tuple[str, float]]
 
@@ -63,7 +65,8 @@ class Ranker:
     ) -> None:
         self.settings, self.catalog, self.index = settings, catalog, index
         self.embedder, self.reranking = embedder, reranking
-        self.embeddings: Cache[QueryEmbedding] = Cache(settings.cache_entries, settings.cache_ttl_s)
+        most = min(settings.cache_entries, EMBEDDINGS)
+        self.embeddings: Cache[QueryEmbedding] = Cache(most, settings.cache_ttl_s)
 
     def fingerprint(self, request: SearchRequest) -> tuple[str, ...]:
         """Every setting and model that shapes a ranking: a part of the cache key."""
@@ -91,7 +94,7 @@ class Ranker:
         if is_reranked and fused:
             homes = {id_: found[id_].namespace for id_, _ in fused}
             await self._read(homes, states, read, trace)
-            order, reranker, failed = await self._rerank(question, embedding, fused, read, trace)
+            order, reranker, failed = await self._rerank(question, embedding, fused, read, request.top_k, trace)
         return Ranking(
             entries=tuple(
                 _entry(found[id_], score, place, reranker)
@@ -142,13 +145,21 @@ class Ranker:
                 read.update(await self.catalog.chunks(state.id, ids, state.commit, token_bits_of=bits_of))
 
     async def _rerank(
-        self, question: str, embedding: QueryEmbedding | None, fused: Order, read: Chunks, trace: Trace
+        self,
+        question: str,
+        embedding: QueryEmbedding | None,
+        fused: Order,
+        read: Chunks,
+        top_k: int,
+        trace: Trace,
     ) -> tuple[Order, str | None, tuple[str, ...]]:
         assert self.reranking is not None
         chunks = [read[id_] for id_, _ in fused if id_ in read]
         try:
             with trace.span("rerank", outside=True):
-                order = await self.reranking.order(question, embedding, chunks, self.settings.top_k)
+                order = await self.reranking.order(
+                    question, embedding, chunks, at_least=max(top_k, self.settings.top_k)
+                )
         except ModelError as exc:
             return fused, None, (f"reranker: {exc}",)
         if not order:

@@ -1,5 +1,6 @@
 """The pipeline whole, over real engines: ingest, search, answer, and what is left when a part of it fails."""
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from indexers.base import Hit, IndexUnavailableError, Namespace, View
+from indexers.base import Hit, IndexUnavailableError, Namespace, Point, UnreadableError, View
 from indexers.edge import EdgeIndex
 from indexers.filter import parse_filter
+from indexers.sources import Source
 from models.base import Delta, GenerationOptions, Generator, Message, ModelUnavailableError, Prompt
+from models.fake import FakeReranker
 from models.fake_generator import FakeGenerator
 from server.base import (
     Answer,
@@ -26,6 +29,7 @@ from server.catalog import Catalog
 from server.ingest import Receipt, Target
 from server.pipeline import Models, Pipeline
 from server.prompt import REFUSAL
+from server.rerank import Depth, Reranking
 from tests.desks import GUIDE, NOTES, QUESTION, fake_settings, open_desk, text_file
 
 
@@ -95,6 +99,41 @@ async def test_prune_keeps_what_could_not_be_read(desk: Desk) -> None:
     assert [failure.uri for failure in failures] == ["notes.md"]
 
 
+@pytest.mark.parametrize("folder", ["", "hr/"])
+async def test_prune_keeps_what_is_below_a_folder_that_could_not_be_listed(
+    desk: Desk, tmp_path: Path, folder: str
+) -> None:
+    await ingest(desk, {"hr/pay.md": GUIDE, "hr/old/leave.md": NOTES})
+    failure = UnreadableError(folder, "not found", "the folder cannot be listed: Permission denied")
+    found = [Source(folder, tmp_path, failure), text_file("guide.md", GUIDE)]
+    receipt = await desk.pipeline.ingest(found, Target("docs", prune=True))
+    state = await desk.catalog.namespace("docs", "default")
+    kept = {document.uri for document in (await desk.catalog.documents(state.id))[0]}
+    assert kept == {"guide.md", "hr/pay.md", "hr/old/leave.md"} | ({"notes.md"} if not folder else set())
+    assert receipt.tally.pruned == 4 - len(kept)
+
+
+async def test_prune_deletes_nothing_where_nothing_is_found(desk: Desk) -> None:
+    with pytest.raises(InvalidRequestError, match="nothing was pruned"):
+        await desk.pipeline.ingest([], Target("docs", prune=True))
+    state = await desk.catalog.namespace("docs", "default")
+    assert len((await desk.catalog.documents(state.id))[0]) == 2
+
+
+async def test_a_document_that_the_index_refuses_stops_no_other(desk: Desk) -> None:
+    def line(first: int, words: str) -> str:
+        return json.dumps({"text": words, "metadata": {f"n{i}": i for i in range(first, first + 600)}})
+
+    lines = [line(0, "one"), line(300, "two"), line(5000, "three"), line(0, "four"), line(9000, "five")]
+    receipt = await ingest(desk, {"many.jsonl": "\n".join(lines), "more.md": "six"})
+    assert (receipt.tally.added, len(receipt.tally.failures)) == (4, 2)
+    assert {failure.source for failure in receipt.tally.failures} == {"many.jsonl#3", "many.jsonl#5"}
+    assert "numeric metadata fields" in receipt.tally.failures[0].detail
+    assert (await desk.pipeline.search(asked("two", filter=parse_filter({"n899": 899})))).hits
+    again = await ingest(desk, {"many.jsonl": "\n".join([*lines[:2], line(300, "three"), *lines[3:]])})
+    assert (again.tally.added, again.tally.unchanged, len(again.tally.failures)) == (1, 3, 1)
+
+
 async def test_new_groups_and_metadata_are_a_commit_but_no_new_version(desk: Desk) -> None:
     state = await desk.catalog.namespace("docs", "default")
     before = (await desk.catalog.lookup(state.id, ["guide.md"]))["guide.md"]
@@ -161,7 +200,10 @@ async def test_vectors_of_another_model_are_not_searched(desk: Desk, tmp_path: P
 
 
 class OneLegged(EdgeIndex):
-    """An index whose dense leg is down."""
+    """An index whose dense leg is down, and with it the vectors."""
+
+    async def fetch(self, namespace: Namespace, ids: Sequence[str], view: View) -> dict[str, Point]:
+        raise IndexUnavailableError("the disk is gone")
 
     async def search_dense(
         self, namespace: Namespace, vector: object, view: View, top_k: int, *, exact: bool = False
@@ -191,6 +233,21 @@ async def test_one_leg_down_leaves_the_other_and_says_so(tmp_path: Path) -> None
         assert set(result.hits[0].ranks) == {"bm25", "rerank"}
         assert result.degraded == ("dense leg of docs:default: the disk is gone",)
         assert not (await pipeline.search(asked())).cached, "a degraded ranking must not be kept"
+        _, answered = await answer(pipeline)
+        assert answered.citations
+        assert answered.degraded == (
+            "dense leg of docs:default: the disk is gone",
+            "vectors of docs:default: the disk is gone",
+        )
+
+
+async def test_a_slow_reranker_reads_no_fewer_candidates_than_hits_are_asked_for(desk: Desk) -> None:
+    await ingest(desk, {f"{number}.md": f"Pump {number} is serviced in spring." for number in range(40)})
+    desk.pipeline.ranker.reranking = slow = Reranking(FakeReranker(), Depth(budget_ms=1.0))
+    slow.depth.observe(1, 1000.0)
+    result = await desk.pipeline.search(asked("Which pump is serviced in spring?", top_k=30))
+    assert (len(result.hits), result.reranker) == (30, slow.reranker.info.name)
+    assert sorted(hit.ranks["rerank"] for hit in result.hits) == list(range(1, 31))
 
 
 async def test_an_embedder_that_fails_leaves_bm25_and_says_so(desk: Desk) -> None:
