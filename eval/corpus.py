@@ -29,8 +29,9 @@ CHUNK_TOKENS = 64  # search speed follows the count of chunks; a quarter of Mini
 ROOTS = ("../shared/data/chunking/corpora", "/usr/share/doc", sysconfig.get_paths()["purelib"], sys.base_prefix, "/usr")
 SUFFIXES = {".md", ".rst", ".txt", ".html", ".htm", ""}
 MIN_BYTES, MAX_BYTES = 1_000, 1_000_000
-BYTES_A_CHUNK = 200  # of prose
-PORTION_BYTES = 2_000_000  # some 10,000 chunks, or 20,000 of tables: how far the count is overshot at most
+BYTES_A_CHUNK = 80  # of tables, which are the densest; of prose 250
+PORTION_BYTES = 2_000_000  # of one ingestion: some 10,000 chunks
+LEAST_BYTES = 10_000  # of the last one: the count is overshot by some 100 chunks at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,16 @@ def is_documentation(path: Path) -> bool:
         return False
 
 
-def portion(paths: Iterator[Path], size: int) -> list[Path]:
-    """The next files, until they are `size` bytes together; the last may take them over it."""
+def portion(paths: Iterator[Path], missing: int) -> list[Path]:
+    """The next files, for at most `missing` chunks and PORTION_BYTES; what is larger than the room left is skipped."""
+    whole = room = max(min(PORTION_BYTES, missing * BYTES_A_CHUNK), LEAST_BYTES)
     found: list[Path] = []
-    while size > 0 and (path := next(paths, None)) is not None:
-        found.append(path)
-        size -= path.stat().st_size
+    for path in paths:
+        if (size := path.stat().st_size) <= room:
+            found.append(path)
+            room -= size
+        if room < whole / 2:  # so that in a whole portion there is always room for a file of MAX_BYTES
+            break
     return found
 
 
@@ -95,7 +100,7 @@ async def make(folder: Path = DESK, chunks: int = CHUNKS, threads: int = 0) -> C
                 progress.update(task, completed=have + tally.chunks)
 
             paths = texts()
-            while have < chunks and (files := portion(paths, min(PORTION_BYTES, (chunks - have) * BYTES_A_CHUNK))):
+            while have < chunks and (files := portion(paths, chunks - have)):
                 await desk.pipeline.ingest(map(source, files), Target("docs"), show)
                 _, have = await desk.catalog.statistics(state.id)
         return Counted(*await desk.catalog.statistics(state.id))

@@ -2,7 +2,7 @@
 
 `python -m eval.ingestion` prints chunks a second of: the embedder alone, an ingestion, an ingestion under one search
 client that asks once or five times a second or without a pause; and the ratios, which are what counts: rates are this
-machine's.
+machine's. Ingestions have the priority that they have in a server, or `--priority low`.
 """
 
 import argparse
@@ -19,8 +19,9 @@ from rich.table import Table
 from indexers.read import read
 from indexers.sources import sources
 from models.base import Passage
+from models.priority import Priority
 from server.base import SearchRequest
-from server.build import Desk, build
+from server.build import SERVE, Desk, build
 from server.ingest import Target
 from server.prepare import WINDOW_CHUNKS
 from server.settings import Settings
@@ -82,12 +83,13 @@ async def ingest(desk: Desk, file: Path, namespace: str, *, asking_every_s: floa
     return Rate(name, receipt.tally.chunks, seconds, searches)
 
 
-async def run(documents: int, repeats: int) -> list[Rate]:
+async def run(documents: int, repeats: int, priority: Priority) -> list[Rate]:
     """All of them, in turn, `repeats` times; of each the fastest: what slows a run down is never the code alone."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "corpus.jsonl")
         file.write_text("\n".join(CORPUS.read_text().splitlines()[:documents]))
-        desk = await build(Settings(data_dir=Path(folder, "data")), command="eval.ingestion")
+        settings = Settings(data_dir=Path(folder, "data"), ingestion_priority=priority)
+        desk = await build(settings, command=SERVE)
         try:
             await ingest(desk, file, "bare")  # warm, and something to search
             rates = []
@@ -104,8 +106,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--priority", choices=("idle", "low"), default="idle")
     arguments = parser.parse_args()
-    rates = asyncio.run(run(arguments.documents, arguments.repeats))
+    rates = asyncio.run(run(arguments.documents, arguments.repeats, arguments.priority))
     out = Table("", "chunks", "seconds", "chunks/s", "of the embedder alone", "searches beside it")
     for rate in rates:
         share = rate.per_second / rates[0].per_second
