@@ -16,6 +16,7 @@ import numpy as np
 
 from eval.answer_metrics import Table
 from eval.compare import randomisation_test
+from eval.evaluation import namespace_of
 from eval.span_metrics import TokenSpan, overlap, positions, token_span, within
 from eval.strategies import SpanChunker, library, room_for_text, windows
 from indexers.base import Int32
@@ -112,7 +113,7 @@ async def measure(way: Way, folder: Path, texts: Mapping[str, str], questions: S
         encoded = desk.pipeline.models.embedder.tokenizer.encode_batch(list(texts.values()))
         offsets = {name: tokens.offsets for name, tokens in zip(texts, encoded, strict=True)}
         corpora = Corpora(texts, questions, offsets)
-        target = Target("docs", f"chunking-{desk.pipeline.chunker.fingerprint[:12]}")
+        target = Target("docs", namespace_of(desk, "chunking"))
         uploads = [Upload(f"{name}.txt", io.BytesIO(text.encode())) for name, text in texts.items()]
         await desk.pipeline.ingest(uploads, target)
         state = await desk.catalog.namespace(target.collection, target.namespace)

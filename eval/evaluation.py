@@ -3,6 +3,7 @@
 A data set in BEIR's layout is ingested first, into a folder of its own; one's own questions are asked of what is there.
 """
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.datasets import Dataset
+from eval.datasets import Dataset, DatasetError
 from eval.exact import DEPTHS, recall, search_exactly
 from eval.judged import Judged, fingerprint
 from eval.metrics import JUDGED, Scores, measure, places
@@ -37,17 +38,32 @@ class Corpus:
     states: tuple[NamespaceState, ...]
     receipt: Receipt | None = None
 
+    @property
+    def left_out(self) -> int:
+        """Documents of the ingestion without text: no chunk of theirs can be found."""
+        return len(self.receipt.tally.failures) if self.receipt else 0
+
 
 async def ingest(desk: Desk, dataset: Dataset, on_progress: OnProgress = lambda _: None) -> Corpus:
     """Ingest a data set's corpus, a document a line; what is there already costs a comparison.
 
-    The namespace is named after data set and chunking, so that one folder holds several ways of cutting, each with BM25
-    statistics of its own.
+    A document whose text is empty is left out. Raises DatasetError if another could not be read.
     """
     source = Source(dataset.corpus.name, dataset.corpus.resolve())
-    target = Target(desk.settings.collection, f"{dataset.name}-{desk.pipeline.chunker.fingerprint[:12]}", prune=True)
+    target = Target(desk.settings.collection, namespace_of(desk, dataset.name), prune=True)
     receipt = await desk.pipeline.ingest([source], target, on_progress)
+    failures = [failure for failure in receipt.tally.failures if failure.reason != "empty"]
+    if failures:
+        raise DatasetError(f"{len(failures)} documents could not be read, the first: {failures[0]}")
     return Corpus((await desk.catalog.namespace(target.collection, target.namespace),), receipt)
+
+
+def namespace_of(desk: Desk, name: str) -> str:
+    """Named after all that shapes chunks and vectors, the precision too: what was kept is used by nothing that would
+    make others, and one folder holds several ways of cutting, each with BM25 statistics of its own."""
+    embedder = desk.pipeline.models.embedder.info
+    made_by = f"{desk.pipeline.chunker.fingerprint} {embedder.fingerprint} {embedder.precision}"
+    return f"{name}-{hashlib.sha256(made_by.encode()).hexdigest()[:12]}"
 
 
 async def evaluate(
@@ -75,6 +91,7 @@ async def evaluate(
         chunks=sum(chunks for _, chunks in counts),
         asked=tuple(_asked(judged, ranked, scores, id_, is_shown=id_ in worst) for id_ in judged.questions),
         about={**_about(desk), **_ingestion(corpus.receipt), **({"without": sorted(without)} if without else {})},
+        left_out=corpus.left_out,
     )
 
 
@@ -149,7 +166,6 @@ def _ingestion(receipt: Receipt | None) -> dict[str, object]:
         "seconds": round(receipt.seconds, 1),
         "embedded_documents": tally.added + tally.replaced,
         "embedded_tokens": tally.tokens,
-        "unreadable": [failure.source for failure in tally.failures],
     }
     return {"ingestion": counts}
 

@@ -55,11 +55,10 @@ def _head(run: Run) -> Markup:
     if "recall@100" in run.exact:
         tiles.append((f"{run.exact['recall@100']:.4f}", "of the exact nearest 100, found by the dense leg"))
     shown = [element("div", element("b", value), element("span", name), kind="tile") for value, name in tiles]
-    counts = f"{len(run.asked):,} questions, {run.documents:,} documents, {run.chunks:,} chunks, {date}. "
     return joined(
         [
             element("h1", run.name),
-            element("p", f"How well retrieval finds what answers a question. {counts}", kind="soft"),
+            element("p", f"How well retrieval finds what answers a question. {run.counts}, {date}. ", kind="soft"),
             element("div", *shown, kind="tiles"),
         ]
     )

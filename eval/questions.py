@@ -51,23 +51,26 @@ class JudgedCorpus:
     where its best chunk stands, every other one ranks chunks.
     """
 
-    def __init__(self, own: OwnQuestions, pages: Mapping[str, Pages]) -> None:
+    def __init__(self, own: OwnQuestions, uris: Mapping[str, str], pages: Mapping[str, Pages]) -> None:
+        """`uris` of all documents and `pages` of those asked for by page, both by document id: namespaces may hold
+        different documents of one uri."""
         self.name, self.questions = own.path.stem, own.questions
         self.qrels = {id_: {answer.label: 1 for answer in answers} for id_, answers in own.answers.items()}
-        self._answers, self._pages = own.answers, pages
+        self._answers, self._uris, self._pages = own.answers, uris, pages
 
     def items(self, question: str, chunks: Sequence[StoredChunk]) -> list[str]:
-        """Labels of the answers met; for a chunk that meets none its uri or, where places are asked for, its id."""
+        """Labels of the answers met; for a chunk that meets none its document's id, or its own where places are asked
+        for."""
         answers = self._answers[question]
         ranks_documents = all(answer.page is None and answer.phrase is None for answer in answers)
         found: dict[str, None] = {}
         for chunk in chunks:
             met = [answer.label for answer in answers if self._is_met(answer, chunk)]
-            found |= dict.fromkeys(met or [chunk.uri if ranks_documents else chunk.id])
+            found |= dict.fromkeys(met or [chunk.document_id if ranks_documents else chunk.id])
         return list(found)
 
     def label(self, item: str) -> str:
-        return item
+        return self._uris.get(item, item)
 
     def _is_met(self, answer: Answer, chunk: StoredChunk) -> bool:
         if answer.document is not None and answer.document != chunk.uri:
@@ -106,33 +109,46 @@ def read_questions(path: Path, limit: int | None = None) -> OwnQuestions:
 
 
 async def check(own: OwnQuestions, catalog: Catalog, states: Sequence[NamespaceState]) -> JudgedCorpus:
-    """Hold the answers against what the namespaces hold. Raises DatasetError, naming what is nowhere in them: a
+    """Hold the answers against what the namespaces hold. Raises DatasetError, naming what is in none of them: a
     question that cannot be answered would count as one that the search does not answer."""
-    documents = {document.uri: document for state in states for document in await _documents(catalog, state)}
+    documents = [document for state in states for document in await _documents(catalog, state)]
+    by_uri: dict[str, list[StoredDocument]] = {}
+    for document in documents:
+        by_uri.setdefault(document.uri, []).append(document)
     missing: list[str] = []
     pages: dict[str, Pages] = {}
     anywhere: set[str] = set()
     for answer in {answer for answers in own.answers.values() for answer in answers}:
         if answer.document is None:
             anywhere.add(folded(answer.phrase or ""))
-            continue
-        document = documents.get(answer.document)
-        if document is None:
-            missing.append(f"document {answer.document!r}{_closest(answer.document, documents)}")
-            continue
-        if answer.page is not None:
-            marks = await catalog.marks(document.id)
-            pages[document.id] = Pages(marks)
-            if not any(mark.kind == "page" and mark.level == answer.page for mark in marks):
-                missing.append(f"page {answer.page} of {answer.document!r}")
-        if answer.phrase is not None and folded(answer.phrase) not in folded(await catalog.text(document.id)):
-            missing.append(f"{answer.phrase!r} in {answer.document!r}")
-    missing += [repr(phrase) for phrase in await _nowhere(anywhere, catalog, documents.values())]
+        elif answer.document not in by_uri:
+            missing.append(f"document {answer.document!r}{_closest(answer.document, by_uri)}")
+        else:
+            missing += await _lacking(answer, catalog, by_uri[answer.document], pages)
+    missing += [repr(phrase) for phrase in await _nowhere(anywhere, catalog, documents)]
     if missing:
         more = f", and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         corpus = ", ".join(str(state.namespace) for state in states)
         raise DatasetError(f"{str(own.path)!r}: not in {corpus}: {', '.join(sorted(missing)[:_SHOWN])}{more}")
-    return JudgedCorpus(own, pages)
+    return JudgedCorpus(own, {document.id: document.uri for document in documents}, pages)
+
+
+async def _lacking(
+    answer: Answer, catalog: Catalog, documents: Sequence[StoredDocument], pages: dict[str, Pages]
+) -> list[str]:
+    """What of an answer none of the documents of its uri has: the page, the phrase, or both in one of them. Adds the
+    documents' `pages` if they are asked for."""
+    missing = []
+    if answer.page is not None:
+        marks = {document.id: await catalog.marks(document.id) for document in documents}
+        pages |= {id_: Pages(each) for id_, each in marks.items()}
+        paged = [d for d in documents if any(m.kind == "page" and m.level == answer.page for m in marks[d.id])]
+        if not paged:
+            missing.append(f"page {answer.page} of {answer.document!r}")
+        documents = paged or documents
+    if answer.phrase is not None and await _nowhere({folded(answer.phrase)}, catalog, documents):
+        missing.append(f"{answer.phrase!r} in {answer.document!r}")
+    return missing
 
 
 async def _documents(catalog: Catalog, state: NamespaceState) -> list[StoredDocument]:
@@ -146,7 +162,7 @@ async def _documents(catalog: Catalog, state: NamespaceState) -> list[StoredDocu
 
 
 async def _nowhere(phrases: set[str], catalog: Catalog, documents: Iterable[StoredDocument]) -> set[str]:
-    """The phrases that stand in no document; each document's text is read until every phrase was met."""
+    """The phrases, folded, that stand in no document; each document's text is read until every phrase was met."""
     left = set(phrases)
     for document in documents:
         if not left:

@@ -48,7 +48,8 @@ class Asked:
 class Run:
     """One evaluation. `fingerprint`: of questions and judgements; `served`: the column that a search returns.
 
-    `exact`: the dense leg's recall against an exact search, by depth; `about`: models, settings, commit, machine.
+    `exact`: the dense leg's recall against an exact search, by depth; `about`: models, settings, commit, machine;
+    `left_out`: documents of the data set without text, which no search can find.
     """
 
     kind: Literal["run"]
@@ -61,6 +62,14 @@ class Run:
     chunks: int
     asked: tuple[Asked, ...]
     about: Mapping[str, object]
+    left_out: int = 0
+
+    @property
+    def counts(self) -> str:
+        """What was asked of what, for people."""
+        without_text = f", {self.left_out:,} more without text" if self.left_out else ""
+        documents = f"{self.documents:,} documents{without_text}"
+        return f"{len(self.asked):,} questions, {documents}, {self.chunks:,} chunks"
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,19 +66,18 @@ async def on_dataset(
 ) -> Run:
     """Ingest what the data folder does not hold yet, then evaluate.
 
-    Raises ConflictError if the folder was made with another embedder; any error of the pipeline.
+    Raises ConflictError if the folder was made with another embedder, DatasetError if a document could not be read; any
+    error of the pipeline.
     """
     task = progress.add_task("documents", total=len(dataset.documents))
 
     def show(tally: Tally) -> None:
-        progress.update(task, completed=tally.added + tally.replaced + tally.patched + tally.unchanged)
+        done = tally.added + tally.replaced + tally.patched + tally.unchanged + len(tally.failures)
+        progress.update(task, completed=done)
 
     desk = await build(settings, command="refdesk eval")
     try:
         corpus = await ingest(desk, dataset, show)
-        if corpus.receipt and corpus.receipt.tally.failures:
-            failures = corpus.receipt.tally.failures
-            raise DatasetError(f"{len(failures)} documents could not be read, the first: {failures[0]}")
         asked = progress.add_task("questions", total=len(dataset.questions))
         return await evaluate(desk, dataset, corpus, without=without, on_question=lambda: progress.advance(asked))
     finally:
@@ -103,10 +102,9 @@ async def on_own_corpus(own: OwnQuestions, settings: Settings, options: argparse
 
 def table(run: Run) -> Table:
     """The scores, a metric a row and a way of ranking a column; what a search returns in bold."""
-    counts = f"{len(run.asked)} questions, {run.documents} documents, {run.chunks} chunks"
     exact = ", ".join(f"{depth} {value:.4f}" for depth, value in run.exact.items())
     found = Table(
-        title=f"{run.name}: {counts}",
+        title=f"{run.name}: {run.counts}",
         title_justify="left",
         caption=f"a search returns: {run.served}" + (f"; dense leg against exact: {exact}" if exact else ""),
         caption_justify="left",

@@ -1,7 +1,8 @@
 """`python -m eval.worse DATASET`: does `refdesk eval compare` fail what is worse, and pass what is not?
 
 A pipeline without its BM25 leg, one whose passages are truncated and one with the wrong pooling must fail against the
-committed baseline, one that computes in bf16 or int8 must not. Exit code 1 if it is otherwise. Folders are kept.
+committed baseline, one that computes in bf16 or int8 must not. Exit code 1 if it is otherwise. Data and runs are kept
+for the commit they are of.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from rich.table import Table
 from eval.bf16 import Bf16Embedder
 from eval.compare import Comparison, compare
 from eval.datasets import Dataset, read_dataset
-from eval.evaluation import evaluate, ingest
+from eval.evaluation import commit_of_this_code, evaluate, ingest
 from eval.record import Run, read_baseline, write
 from eval.run import settings_for
 from models.base import (
@@ -148,6 +149,19 @@ def _model_with_wrong_pooling(folder: Path) -> Path:
     return folder
 
 
+def kept(root: Path, commit: str | None) -> Path:
+    """The folder of this code's data and runs, one a commit: no verdict outlives the code it is of.
+
+    What a tree that differs from its commit left there is deleted, since nobody can say which code it is of.
+    """
+    if commit is not None and not commit.endswith("+"):
+        return root / commit
+    folder = root / "uncommitted"
+    if folder.exists():
+        shutil.rmtree(folder)
+    return folder
+
+
 def table(dataset: Dataset, judged: Sequence[tuple[Variant, Comparison]]) -> Table:
     """A variant a row: what the gate saw in the two columns it judges, and whether it judged as it should."""
     found = Table(title=f"{dataset.name}: {len(dataset.questions)} questions, nDCG@10", title_justify="left")
@@ -181,11 +195,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     dataset = read_dataset(given.dataset)
     baseline = read_baseline(given.baseline or _BASELINES / f"{dataset.name}.json")
-    judged = []
+    judged, folder = [], kept(given.folder, commit_of_this_code())
     for variant in VARIANTS:
-        output = given.folder / f"{dataset.name}-{variant.name.replace(' ', '-')}.json"
+        output = folder / f"{dataset.name}-{variant.name.replace(' ', '-')}.json"
         if not output.exists():
-            write(asyncio.run(run_variant(variant, dataset, given.folder, given.threads)), output)
+            write(asyncio.run(run_variant(variant, dataset, folder, given.threads)), output)
         judged.append((variant, compare(baseline, read_baseline(output))))
         print(f"{variant.name}: {'fails' if judged[-1][1].is_worse else 'passes'}", flush=True)
     Console(width=120).print(table(dataset, judged))

@@ -12,7 +12,7 @@ from eval.evaluation import ingest
 from eval.metrics import METRICS
 from eval.ranking import rank
 from eval.record import read_run, write
-from eval.run import on_dataset
+from eval.run import on_dataset, table
 from server.base import SearchRequest
 from server.build import build
 from server.cli import run_command
@@ -104,6 +104,40 @@ async def test_every_column_finds_what_the_questions_name(folder: Path, tmp_path
     assert read.asked[0].answers == ("d0: On the pump",)
     assert read.asked[0].found[0].is_relevant == (read.asked[0].metrics["late-interaction"]["MRR@10"] == 1)
     assert str(tmp_path) not in (tmp_path / "run.json").read_text()
+
+
+async def test_a_document_without_text_is_left_out_and_its_question_is_a_miss(folder: Path, tmp_path: Path) -> None:
+    for name, line in (
+        ("corpus.jsonl", '{"_id": "d6", "title": "On the sieve", "text": " "}\n'),
+        ("queries.jsonl", '\n{"_id": "q6", "text": "When is the sieve serviced?"}'),
+        ("qrels.tsv", "q6\td6\t1\n"),
+    ):
+        with (folder / name).open("a") as file:
+            file.write(line)
+    settings = Settings(data_dir=tmp_path / "kept", embedder="fake", chunk_tokens=40)
+    for _ in range(2):  # the second time the corpus is there
+        run = await on_dataset(read_dataset(folder), settings, Progress(disable=True))
+        assert (run.documents, run.left_out) == (len(TOPICS), 1)
+        assert "7 questions, 6 documents, 1 more without text, " in str(table(run).title)
+        assert run.asked[-1].metrics["BM25"]["recall@100"] == 0
+        assert run.means["BM25"]["MRR@10"] == pytest.approx(6 / 7)
+    write(run, tmp_path / "run.json")
+    assert read_run(tmp_path / "run.json") == run
+
+
+async def test_a_document_that_cannot_be_read_ends_the_evaluation(folder: Path, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "kept", embedder="fake", max_upload_bytes=100)
+    with pytest.raises(DatasetError, match=r"1 documents could not be read, the first: .*\(too large\)"):
+        await on_dataset(read_dataset(folder), settings, Progress(disable=True))
+
+
+async def test_what_is_kept_in_one_precision_is_not_used_in_another(folder: Path, tmp_path: Path) -> None:
+    dataset, embedded = read_dataset(folder), []
+    for precision in ("int8", "f32", "int8"):
+        settings = Settings(data_dir=tmp_path / "kept", precision=precision)
+        run = await on_dataset(dataset, settings, Progress(disable=True))
+        embedded.append(run.about["ingestion"]["embedded_documents"])  # type: ignore[index]
+    assert embedded == [len(TOPICS), len(TOPICS), 0]
 
 
 async def test_the_served_column_is_what_a_search_returns(folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from eval.questions import Answer, JudgedCorpus, check, read_questions
 from eval.record import read_run
 from indexers.base import View
 from indexers.sources import Source
-from server.base import NamespaceState
+from server.base import NamespaceState, StoredChunk
 from server.build import Desk
 from server.cli import run_command
 from server.ingest import Target
@@ -40,6 +40,16 @@ async def states(desk: Desk) -> list[NamespaceState]:
 
 async def judged(desk: Desk, path: Path) -> JudgedCorpus:
     return await check(read_questions(path), desk.catalog, await states(desk))
+
+
+async def other_edition(desk: Desk, folder: Path) -> list[NamespaceState]:
+    """Both namespaces: the desk's own, and one whose documents of the same uris say other things."""
+    files = {"notes.md": b"The canteen opens at noon.", "paint.pdf": pdf("Paint", PAGES[:1])}
+    (folder / "other").mkdir()
+    for name, content in files.items():
+        (folder / "other" / name).write_bytes(content)
+    await desk.pipeline.ingest([Source(name, folder / "other" / name) for name in files], Target("docs", "other"))
+    return [*await states(desk), await desk.catalog.namespace("docs", "other")]
 
 
 def rows(path: Path, *rows: dict[str, object]) -> Path:
@@ -106,25 +116,53 @@ async def test_documents_pages_and_phrases_are_found_where_they_stand(desk: Desk
     assert run.exact["recall@100"] == 1
 
 
+async def test_an_answer_is_found_in_any_of_several_namespaces_that_has_it(desk: Desk, tmp_path: Path) -> None:
+    path = rows(
+        tmp_path / "asked.jsonl",
+        {"id": "page", "question": "How is the turbine painted?", "document": "paint.pdf", "page": 2},
+        {"id": "phrase", "question": "Which channel?", "document": "notes.md", "phrase": "channel twelve"},
+        {"id": "other", "question": "When does the canteen open?", "document": "notes.md", "phrase": "at noon"},
+        {"id": "anywhere", "question": "Which channel do ships call on?", "phrase": "channel twelve"},
+    )
+    namespaces = await other_edition(desk, tmp_path)
+    for asked in (namespaces, namespaces[::-1]):
+        corpus = await check(read_questions(path), desk.catalog, asked)
+        run = await evaluate(desk, corpus, Corpus(tuple(asked)))
+        assert all(len(one.places["fused"]) == 1 for one in run.asked)
+    missing = rows(tmp_path / "missing.jsonl", {"question": "a", "document": "paint.pdf", "page": 4})
+    with pytest.raises(DatasetError, match=r"not in docs:default, docs:other: page 4 of 'paint\.pdf'"):
+        await check(read_questions(missing), desk.catalog, namespaces)
+
+
+async def test_documents_of_one_uri_in_two_namespaces_are_two(desk: Desk, tmp_path: Path) -> None:
+    path = rows(tmp_path / "asked.jsonl", {"id": "guide", "question": "Which paint?", "document": "guide.md"})
+    namespaces = await other_edition(desk, tmp_path)
+    corpus = await check(read_questions(path), desk.catalog, namespaces)
+    chunks = [chunk for state in namespaces for chunk in await _chunks(desk, state) if chunk.uri == "paint.pdf"]
+    items = corpus.items("guide", chunks)
+    assert len(items) == 2
+    assert [corpus.label(item) for item in items] == ["paint.pdf", "paint.pdf"]
+
+
 async def test_a_document_counts_once_and_a_missed_place_keeps_its_chunks_apart(desk: Desk, tmp_path: Path) -> None:
     path = rows(
         tmp_path / "asked.jsonl",
         {"id": "document", "question": "pump", "document": "notes.md"},
         {"id": "phrase", "question": "pump", "phrase": "channel twelve"},
     )
-    corpus, ids = await judged(desk, path), [hit async for hit in _chunk_ids(desk)]
-    chunks = list((await desk.catalog.chunks((await states(desk))[0].id, ids, 1)).values())
-    assert len(chunks) > len({chunk.uri for chunk in chunks})
-    assert sorted(corpus.items("document", chunks)) == sorted({chunk.uri for chunk in chunks})
+    corpus, chunks = await judged(desk, path), await _chunks(desk, (await states(desk))[0])
+    items, uris = corpus.items("document", chunks), {chunk.uri for chunk in chunks}
+    assert len(chunks) > len(uris)
+    assert sorted(map(corpus.label, items)) == sorted(uris)
+    assert "notes.md" in items
     assert len(corpus.items("phrase", chunks)) == len(chunks)
     assert "“channel twelve”" in corpus.items("phrase", chunks)
 
 
-async def _chunk_ids(desk: Desk) -> AsyncIterator[str]:
-    [state] = await states(desk)
+async def _chunks(desk: Desk, state: NamespaceState) -> list[StoredChunk]:
     page, _ = await desk.index.scan(state.namespace, View(state.commit), None, 1000)
-    for stored in page:
-        yield stored.point.id
+    ids = [stored.point.id for stored in page]
+    return list((await desk.catalog.chunks(state.id, ids, state.commit)).values())
 
 
 async def test_what_is_nowhere_in_the_corpus_is_named(desk: Desk, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eval.bf16 import Bf16Embedder, rounded
 from eval.checkpoints import SPECIMENS, write_checkpoint
-from eval.worse import VARIANTS, TruncatingEmbedder
+from eval.worse import VARIANTS, TruncatingEmbedder, kept
 from models.base import Passage
 from models.fake import FakeEmbedder
 from models.openvino import OpenVinoEmbedder
@@ -59,3 +59,13 @@ async def test_a_truncating_embedder_reads_the_first_tokens_only() -> None:
 
 def test_the_gate_is_tried_on_what_is_worse_and_on_what_is_not() -> None:
     assert [variant.must_fail for variant in VARIANTS] == [False, True, True, True, False, False]
+
+
+@pytest.mark.parametrize(("commit", "is_kept"), [("b", True), ("c", False), ("b+", False), (None, False)])
+def test_a_run_is_kept_while_the_code_is_the_same(tmp_path: Path, commit: str | None, is_kept: bool) -> None:
+    for before in ("b", "b+"):
+        folder = kept(tmp_path, before)
+        folder.mkdir()
+        (folder / "run.json").write_text("{}")
+    assert (kept(tmp_path, commit) / "run.json").exists() == is_kept
+    assert (kept(tmp_path, "b") / "run.json").exists()
