@@ -2,6 +2,7 @@
 
 Latency counts from the instant a request was due, so a server that stalls cannot hide it (coordinated omission).
 `python -m eval.load` runs search, chat and a mix beside an ingestion; `--limit` seeks the highest rate that holds.
+Chats ask what was written about the corpora that `eval.corpus` begins with: what no document answers is not generated.
 """
 
 import argparse
@@ -26,7 +27,16 @@ from eval.start import proportional_mib
 
 LIMIT_MS = 300.0  # p95 of retrieval (SPEC §12)
 OUTPUT = Path(".cache/eval/load")
+ASKED_IN_CHATS = Path("../shared/data/chunking/questions.jsonl")
 _WARM_UP = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`is_refusal`: of a chat, whether its answer says that the documents hold none; None: of nothing else."""
+
+    status: int  # of HTTP; 0: no answer
+    is_refusal: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +45,17 @@ class Sample:
 
     due_s: float
     latency_ms: float
-    status: int  # of HTTP; 0: no answer
+    status: int
+    is_refusal: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run saw. `memory`: (seconds, MiB of proportional set size) of the server, once a second."""
+    """What one run saw. `memory`: (seconds, MiB of proportional set size) of the server, once a second.
+
+    A request is turned away (HTTP 429) if the server's queue is full; a chat is answered with a refusal (HTTP 200) if
+    the documents hold no answer.
+    """
 
     name: str
     rate: float  # requests a second that were due
@@ -53,8 +68,15 @@ class Load:
         return [sample.latency_ms for sample in self.samples if sample.status == 200]
 
     @property
-    def refused(self) -> int:
+    def turned_away(self) -> int:
+        """Requests that found the server's queue full."""
         return sum(sample.status == 429 for sample in self.samples)
+
+    @property
+    def refusals(self) -> str:
+        """How many of the chats' answers are refusals, for people; empty without chats."""
+        answers = [sample.is_refusal for sample in self.samples if sample.is_refusal is not None]
+        return f"{sum(answers)} of {len(answers)}" if answers else ""
 
     @property
     def failed(self) -> int:
@@ -70,7 +92,7 @@ class Load:
         return self.percentile(95) < LIMIT_MS and len(self.answered) == len(self.samples)
 
 
-Send = Callable[[str], Awaitable[httpx2.Response]]
+Send = Callable[[str], Awaitable[Reply]]
 
 
 def arrivals(rate: float, seconds: float, seed: int = 0) -> list[float]:
@@ -80,9 +102,9 @@ def arrivals(rate: float, seconds: float, seed: int = 0) -> list[float]:
     return [float(at) for at in due[due < seconds]]
 
 
-def questions() -> Iterator[str]:
-    """Real questions, without end and none twice, so that no cache answers."""
-    asked = [json.loads(line)["text"] for line in (SQUAD / "queries.jsonl").read_text().splitlines()]
+def questions(file: Path, field: str) -> Iterator[str]:
+    """A JSONL file's questions, without end and none twice, so that no cache answers."""
+    asked = [json.loads(line)[field] for line in file.read_text().splitlines()]
     for lap in count():
         for question in asked:
             yield f"{question} ({lap})" if lap else question
@@ -96,10 +118,10 @@ async def run(name: str, rate: float, seconds: float, sends: Sequence[tuple[Send
     async def one(due: float, send: Send, question: str) -> Sample:
         await asyncio.sleep(max(0.0, started + due - time.perf_counter()))
         try:
-            status = (await send(question)).status_code
+            reply = await send(question)
         except httpx2.TransportError:
-            status = 0
-        return Sample(due, (time.perf_counter() - started - due) * 1e3, status)
+            reply = Reply(0)
+        return Sample(due, (time.perf_counter() - started - due) * 1e3, reply.status, reply.is_refusal)
 
     async def watch() -> None:
         while True:
@@ -119,16 +141,20 @@ async def run(name: str, rate: float, seconds: float, sends: Sequence[tuple[Send
 
 
 def search(client: httpx2.AsyncClient, *, rerank: bool) -> Send:
-    async def send(question: str) -> httpx2.Response:
-        return await client.post("/v1/search", json={"question": question, "collection": "docs", "rerank": rerank})
+    async def send(question: str) -> Reply:
+        body = {"question": question, "collection": "docs", "rerank": rerank}
+        return Reply((await client.post("/v1/search", json=body)).status_code)
 
     return send
 
 
 def chat(client: httpx2.AsyncClient) -> Send:
-    async def send(question: str) -> httpx2.Response:
+    async def send(question: str) -> Reply:
         messages = [{"role": "user", "content": question}]
-        return await client.post("/v1/chat/completions", json={"model": "docs", "messages": messages})
+        response = await client.post("/v1/chat/completions", json={"model": "docs", "messages": messages})
+        if response.status_code != 200:
+            return Reply(response.status_code)
+        return Reply(200, response.json()["refdesk"]["refused"])
 
     return send
 
@@ -150,7 +176,8 @@ async def highest_rate(attempt: Callable[[float], Awaitable[Load]], first: float
 
 async def measure(folder: Path, url: str, pid: int, arguments: argparse.Namespace) -> list[Load]:
     """All runs asked for, on a running server."""
-    asked, runs = questions(), []
+    asked, asked_in_chats = questions(SQUAD / "queries.jsonl", "text"), questions(ASKED_IN_CHATS, "question")
+    runs: list[Load] = []
     limits = httpx2.Limits(max_connections=1024, max_keepalive_connections=256)
     async with httpx2.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
         plain, reranked, answered = search(client, rerank=False), search(client, rerank=True), chat(client)
@@ -165,12 +192,13 @@ async def measure(folder: Path, url: str, pid: int, arguments: argparse.Namespac
                 runs += [replace(load, name=f"{name}: {'holds' if load.holds else 'too fast'}") for load in tried]
                 Console().print(f"{folder}: {name} holds p95 < {LIMIT_MS:g} ms up to {rate:.3g} a second")
             return runs
-        mixes = {"search": [(reranked, asked)], "chat": [(answered, asked)]}
+        await run("warm", _WARM_UP, 1, [(answered, asked_in_chats)], pid)
+        mixes = {"search": [(reranked, asked)], "chat": [(answered, asked_in_chats)]}
         for name, sends in mixes.items():
             runs.append(await run(name, arguments.rate, arguments.seconds, sends, pid))
         with ExitStack() as stack:
             await asyncio.to_thread(stack.enter_context, ingestion(folder, arguments.beside))
-            sends = [(reranked, asked), (reranked, asked), (reranked, asked), (answered, asked)]
+            sends = [*[(reranked, asked)] * 3, (answered, asked_in_chats)]
             runs.append(
                 await run("3 searches to 1 chat, beside an ingestion", arguments.rate, arguments.seconds, sends, pid)
             )
@@ -178,14 +206,21 @@ async def measure(folder: Path, url: str, pid: int, arguments: argparse.Namespac
 
 
 def table(title: str, runs: Sequence[Load]) -> Table:
-    out = Table("", "due/s", "answered/s", "p50 ms", "p95 ms", "p99 ms", "refused", "failed", "MiB, first to last")
-    out.title = title
+    heads = ("p50 ms", "p95 ms", "p99 ms", "HTTP 429", "failed", "refused answers", "MiB, first to last")
+    out = Table("", "due/s", "answered/s", *heads, title=title)
     for load in runs:
         percentiles = (f"{load.percentile(q):.0f}" for q in (50, 95, 99))
         memory = f"{load.memory[0][1]:.0f} to {load.memory[-1][1]:.0f}" if load.memory else ""
         rates = (f"{load.rate:.3g}", f"{len(load.answered) / load.seconds:.1f}")
-        out.add_row(load.name, *rates, *percentiles, str(load.refused), str(load.failed), memory)
+        counts = (str(load.turned_away), str(load.failed), load.refusals)
+        out.add_row(load.name, *rates, *percentiles, *counts, memory)
     return out
+
+
+def said(load: Load) -> str:
+    """What became of a run's requests, in a sentence or two."""
+    counts = f"{len(load.answered)} answered, {load.turned_away} turned away (HTTP 429), {load.failed} failed."
+    return f"{counts} Refused answers: {load.refusals}." if load.refusals else counts
 
 
 def save(title: str, runs: Sequence[Load]) -> Path:
@@ -193,7 +228,7 @@ def save(title: str, runs: Sequence[Load]) -> Path:
     OUTPUT.mkdir(parents=True, exist_ok=True)
     name = title.replace(" ", "-").replace("/", "-").strip("-.")
     (OUTPUT / f"{name}.json").write_text(json.dumps([asdict(load) for load in runs]))
-    latencies = [Line(load.name, tuple((s.due_s, s.latency_ms) for s in load.samples)) for load in runs]
+    latencies = [Line(load.name, tuple((s.due_s, s.latency_ms) for s in load.samples), said(load)) for load in runs]
     memory = [Line(load.name, load.memory) for load in runs]
     return write_page(OUTPUT / f"{name}.html", title, latencies, memory)
 

@@ -14,17 +14,19 @@ _DOTS = "circle { fill-opacity: .45; }" + "".join(f" circle.c{i} {{ fill: var(--
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Points (seconds, value)."""
+    """Points (seconds, value); `said` of them: a sentence for people."""
 
     label: str
     points: tuple[tuple[float, float], ...]
+    said: str = ""
 
 
 def write_page(path: Path, title: str, latencies: Sequence[Line], memory: Sequence[Line]) -> Path:
     """Write the page and return its path: `latencies` in milliseconds, a dot each on a log scale, `memory` in MiB."""
     sections = [element("h1", title)]
     for line in latencies:
-        sections += [element("h2", line.label), element("p", "Latency from when a request was due, ms."), dots(line)]
+        said = f"Latency from when a request was due, ms. {line.said}"
+        sections += [element("h2", line.label), element("p", said), dots(line)]
     sections += [element("h2", "Memory of the server, MiB (PSS)"), lines(memory)]
     style = element("style", Markup(STYLE + _DOTS))
     head = element("head", element("meta", charset="utf-8"), element("title", title), style)

@@ -2,17 +2,17 @@
 
 import asyncio
 import os
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 
-import httpx2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.load import Load, Sample, arrivals, highest_rate, run
+from eval.load import Load, Reply, Sample, arrivals, chat, highest_rate, questions, run, said, search, table
 from eval.load_page import Line, write_page
+from tests.desks import GUIDE, QUESTION, open_desk, open_http, upload
 
 
 @given(st.floats(0.5, 200), st.floats(0.1, 20), st.integers(0, 5))
@@ -31,12 +31,12 @@ async def test_latency_counts_from_when_a_request_was_due() -> None:
     """One answer at a time, 20 ms each, asked for at 200 a second: those that wait must show how long."""
     door, sent = asyncio.Lock(), 0
 
-    async def slow(_: str) -> httpx2.Response:
+    async def slow(_: str) -> Reply:
         nonlocal sent
         sent += 1
         async with door:
             await asyncio.sleep(0.02)
-        return httpx2.Response(200 if sent % 10 else 429)
+        return Reply(200 if sent % 10 else 429)
 
     load = await run("slow", 200, 0.3, [(slow, repeat("q"))], os.getpid())
     assert len(load.samples) == sent == len(arrivals(200, 0.3))
@@ -55,14 +55,34 @@ async def test_the_highest_rate_that_holds_is_found_within_a_tenth() -> None:
     assert len(runs) < 10
 
 
-def test_a_refused_or_lost_request_is_no_answer() -> None:
-    load = Load("", 1, 1, (Sample(0, 1, 200), Sample(0, 1, 429), Sample(0, 1, 0)), ())
-    assert (load.answered, load.refused, load.failed, load.holds) == ([1], 1, 1, False)
+def test_a_lost_request_or_one_turned_away_is_no_answer_and_a_refusal_is_one() -> None:
+    samples = (Sample(0, 1, 200, True), Sample(0, 2, 200, False), Sample(0, 1, 429), Sample(0, 1, 0))
+    load = Load("chat", 1, 1, samples, ())
+    assert (load.answered, load.turned_away, load.failed, load.holds) == ([1, 2], 1, 1, False)
+    assert said(load) == "2 answered, 1 turned away (HTTP 429), 1 failed. Refused answers: 1 of 2."
+    assert said(Load("search", 1, 1, samples[2:], ())) == "0 answered, 1 turned away (HTTP 429), 1 failed."
+    cells = {str(column.header): next(column.cells) for column in table("", [load]).columns}
+    assert (cells["HTTP 429"], cells["refused answers"]) == ("1", "1 of 2")
+
+
+async def test_a_chat_says_whether_its_answer_is_a_refusal(tmp_path: Path) -> None:
+    async with open_desk(tmp_path / "data") as desk, open_http(desk) as client:
+        await upload(client, {"guide.md": GUIDE})
+        assert await chat(client)(QUESTION) == Reply(200, is_refusal=False)
+        assert await chat(client)("Zymurgy quaffs jovial xylophones.") == Reply(200, is_refusal=True)
+        assert await search(client, rerank=False)(QUESTION) == Reply(200)
+
+
+def test_no_question_is_asked_twice(tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    file.write_text('{"text": "Who?"}\n{"text": "When?"}')
+    assert list(islice(questions(file, "text"), 5)) == ["Who?", "When?", "Who? (1)", "When? (1)", "Who? (2)"]
 
 
 def test_the_page_loads_nothing_and_escapes(tmp_path: Path) -> None:
-    line = Line("<b>", ((0.0, 1.0), (2.0, 5000.0)))
+    line = Line("<b>", ((0.0, 1.0), (2.0, 5000.0)), said="2 answered")
     page = write_page(tmp_path / "load.html", "a & b", [line], [line]).read_text()
     assert "http" not in page
     assert "<b>" not in page
+    assert "2 answered" in page
     assert page.count("<circle") == 2
