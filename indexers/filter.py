@@ -94,6 +94,12 @@ def is_unicode(text: str) -> bool:
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
+def shown(raw: object) -> str:
+    """A value as a message names it: its repr, of a long one the beginning."""
+    text = repr(raw)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
 # --- parsing -------------------------------------------------------------------------------------------------------
 
 
@@ -109,15 +115,15 @@ def _parse_object(raw: object, path: str, depth: int) -> Filter:
     if depth > MAX_DEPTH:
         raise FilterError(f"{path}: $and and $or are nested deeper than {MAX_DEPTH}; flatten the filter")
     if not isinstance(raw, Mapping) or not raw:
-        raise FilterError(f"{path}: {_shown(raw)} is no condition; write an object such as {{'field': {{'$eq': 1}}}}")
+        raise FilterError(f"{path}: {shown(raw)} is no condition; write an object such as {{'field': {{'$eq': 1}}}}")
     parts: list[Filter] = []
     for key, value in raw.items():
         if not isinstance(key, str) or not key or not is_unicode(key):
-            raise FilterError(f"{path}: {_shown(key)} is no field name; use a non-empty string")
+            raise FilterError(f"{path}: {shown(key)} is no field name; use a non-empty string")
         if key in ("$and", "$or"):
             parts.append(_parse_junction(key, value, f"{path}.{key}", depth))
         elif key.startswith("$"):
-            raise FilterError(f"{path}: unknown operator {_shown(key)}; here may stand a field, $and or $or")
+            raise FilterError(f"{path}: unknown operator {shown(key)}; here may stand a field, $and or $or")
         else:
             parts.extend(_parse_field(key, value, f"{path}.{key}"))
     return parts[0] if len(parts) == 1 else And(tuple(parts))
@@ -125,7 +131,7 @@ def _parse_object(raw: object, path: str, depth: int) -> Filter:
 
 def _parse_junction(key: str, raw: object, path: str, depth: int) -> Filter:
     if not isinstance(raw, list) or not raw:
-        raise FilterError(f"{path}: {_shown(raw)} is not a list of one or more conditions")
+        raise FilterError(f"{path}: {shown(raw)} is not a list of one or more conditions")
     parts = tuple(_parse_object(part, f"{path}[{i}]", depth + 1) for i, part in enumerate(raw))
     if len(parts) == 1:
         return parts[0]
@@ -147,18 +153,18 @@ def _parse_operator(field: str, operator: object, raw: object, path: str) -> Com
         case "$gt" | "$gte" | "$lt" | "$lte":
             value = _scalar(raw, path)
             if not isinstance(value, float):
-                raise FilterError(f"{path}: {_shown(raw)} is no number, and {operator} compares numbers only")
+                raise FilterError(f"{path}: {shown(raw)} is no number, and {operator} compares numbers only")
             return Comparison(field, operator, value)
         case "$in" | "$nin":
             if not isinstance(raw, list):
-                raise FilterError(f"{path}: {_shown(raw)} is no list, and {operator} takes a list of values")
+                raise FilterError(f"{path}: {shown(raw)} is no list, and {operator} takes a list of values")
             return Comparison(field, operator, tuple(_scalar(v, f"{path}[{i}]") for i, v in enumerate(raw)))
         case "$exists":
             if not isinstance(raw, bool):
-                raise FilterError(f"{path}: {_shown(raw)} is neither true nor false")
+                raise FilterError(f"{path}: {shown(raw)} is neither true nor false")
             return Comparison(field, operator, raw)
         case _:
-            raise FilterError(f"{path}: unknown operator {_shown(operator)}; known are {', '.join(OPERATORS)}")
+            raise FilterError(f"{path}: unknown operator {shown(operator)}; known are {', '.join(OPERATORS)}")
 
 
 def _scalar(raw: object, path: str) -> Scalar:
@@ -167,17 +173,12 @@ def _scalar(raw: object, path: str) -> Scalar:
     if isinstance(raw, int | float):
         value = number(raw)
         if value is None:
-            raise FilterError(f"{path}: {_shown(raw)} is no finite float64; send it as a string")
+            raise FilterError(f"{path}: {shown(raw)} is no finite float64; send it as a string")
         return value
     if isinstance(raw, str) and is_unicode(raw):
         return raw
     way_out = {list: "; use $in", type(None): "; use {'$exists': false}"}.get(type(raw), "")
-    raise FilterError(f"{path}: {_shown(raw)} is neither a string, a number nor a boolean{way_out}")
-
-
-def _shown(raw: object) -> str:
-    text = repr(raw)
-    return text if len(text) <= 80 else text[:77] + "…"
+    raise FilterError(f"{path}: {shown(raw)} is neither a string, a number nor a boolean{way_out}")
 
 
 # --- meaning -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from indexers.base import (
     MetadataValue,
     Point,
 )
-from indexers.filter import is_unicode, number
+from indexers.filter import is_unicode, number, shown
 
 MAX_ID_BYTES = 512
 
@@ -58,7 +58,7 @@ def checked_vector(spec: CollectionSpec, vector: Float32) -> Float32:
 
 
 def checked_metadata(metadata: Metadata) -> dict[str, MetadataValue]:
-    """The metadata with every number as float64. Raises InvalidPointError, naming field and value."""
+    """The metadata with every number as float64. Raises InvalidPointError, naming field, value and the way out."""
     return {key: _checked_value(key, value) for key, value in metadata.items()}
 
 
@@ -70,16 +70,23 @@ def check_groups(groups: Iterable[str]) -> None:
 
 def _checked_value(key: str, value: object) -> MetadataValue:
     if not isinstance(key, str) or not key or key.startswith("$") or not is_unicode(key):
-        raise InvalidPointError(f"metadata field {key!r}: a name is a non-empty string that does not begin with '$'")
+        raise InvalidPointError(
+            f"metadata field {shown(key)}: a name is a non-empty string that does not begin with '$' and holds no lone "
+            "surrogate; rename it"
+        )
     if isinstance(value, bool):
         return value
     if isinstance(value, int | float | np.integer | np.floating):
         checked = number(value.item() if isinstance(value, np.generic) else value)
         if checked is None:
-            raise InvalidPointError(f"metadata field {key!r}: {value!r} is no finite float64; send it as a string")
+            raise InvalidPointError(
+                f"metadata field {shown(key)}: {shown(value)} is no finite float64; send it as a string"
+            )
         return checked
     if isinstance(value, str) and is_unicode(value):
         return value
     if isinstance(value, list | tuple) and all(isinstance(v, str) and is_unicode(v) for v in value):
         return list(value)
-    raise InvalidPointError(f"metadata field {key!r}: {value!r} is no string, number, boolean or list of strings")
+    raise InvalidPointError(
+        f"metadata field {shown(key)}: {shown(value)} is no string, number, boolean or list of strings"
+    )

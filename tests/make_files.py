@@ -1,8 +1,10 @@
 """Small real files of each format, made with the libraries that write them; `write_pdf` typesets plain sections."""
 
 import io
+import itertools
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import docx
 import openpyxl
@@ -69,6 +71,16 @@ def pdf(title: str, pages: Sequence[Sequence[Section]]) -> bytes:
     setter.document.save(buffer)
     setter.document.close()
     return buffer.getvalue()
+
+
+def without_pages(data: bytes, numbers: Collection[int]) -> bytes:
+    """The bytes of `pdf` with the objects of these pages (from 1) overwritten, so that they cannot be loaded."""
+    count = itertools.count(1)
+
+    def damaged(page: re.Match[bytes]) -> bytes:
+        return b"null".ljust(len(page[0])) if next(count) in numbers else page[0]
+
+    return re.sub(rb"<</Contents[^\r\n]*/Type/Page>>", damaged, data)
 
 
 def word(title: str, sections: Sequence[Section], rows: Sequence[Sequence[str]] = ()) -> bytes:

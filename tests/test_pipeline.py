@@ -1,5 +1,6 @@
 """The pipeline whole, over real engines: ingest, search, answer, and what is left when a part of it fails."""
 
+import io
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -11,7 +12,7 @@ import pytest
 from indexers.base import Hit, IndexUnavailableError, Namespace, Point, UnreadableError, View
 from indexers.edge import EdgeIndex
 from indexers.filter import parse_filter
-from indexers.sources import Source
+from indexers.sources import Source, Upload
 from models.base import Delta, GenerationOptions, Generator, Message, ModelUnavailableError, Prompt
 from models.fake import FakeReranker
 from models.fake_generator import FakeGenerator
@@ -30,6 +31,7 @@ from server.ingest import Receipt, Target
 from server.pipeline import Models, Pipeline
 from server.prompt import REFUSAL
 from server.rerank import Depth, Reranking
+from tests import make_files
 from tests.desks import GUIDE, NOTES, QUESTION, fake_settings, open_desk, text_file
 
 
@@ -132,6 +134,22 @@ async def test_a_document_that_the_index_refuses_stops_no_other(desk: Desk) -> N
     assert (await desk.pipeline.search(asked("two", filter=parse_filter({"n899": 899})))).hits
     again = await ingest(desk, {"many.jsonl": "\n".join([*lines[:2], line(300, "three"), *lines[3:]])})
     assert (again.tally.added, again.tally.unchanged, len(again.tally.failures)) == (1, 3, 1)
+
+
+async def test_a_document_of_which_a_part_is_lost_is_kept_and_named(desk: Desk) -> None:
+    pages = make_files.pdf("Tide tables", [[("Low water", ["Low water is at six."])], [("High water", ["At noon."])]])
+    lines = '{"text": "A sound line."}\n{"text": "Another", "metadata": {"$ref": 1}}\n{"text": "The last line."}\n'
+    files = [Upload("tides.pdf", io.BytesIO(make_files.without_pages(pages, {2}))), text_file("lines.jsonl", lines)]
+    receipt = await desk.pipeline.ingest(files, Target("docs"))
+    assert receipt.tally.added == 3
+    assert [failure.source for failure in receipt.tally.failures] == ["tides.pdf", "lines.jsonl#2"]
+    assert {hit.chunk.uri for hit in (await desk.pipeline.search(asked("low water"))).hits} >= {"tides.pdf"}
+    state = await desk.catalog.namespace("docs", "default")
+    failures, _ = await desk.catalog.failures(state.id)
+    assert [failure.uri for failure in failures] == ["lines.jsonl#2", "tides.pdf"]
+    await desk.pipeline.ingest([Upload("tides.pdf", io.BytesIO(pages))], Target("docs"))  # repaired
+    failures, _ = await desk.catalog.failures(state.id)
+    assert [failure.uri for failure in failures] == ["lines.jsonl#2"]
 
 
 async def test_new_groups_and_metadata_are_a_commit_but_no_new_version(desk: Desk) -> None:

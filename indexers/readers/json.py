@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from indexers.canonical import TextBuilder
 from indexers.readers.base import Extract, Extracts, Raw, map_errors
 from indexers.readers.encoding import decode
+from indexers.readers.text import replaced
 
 _PATH_CHARS = 300  # of a path are written, its end: a long key would stand before every value below it
 _LINE_CHARS = 200  # a list of scalars stands on one line up to this
@@ -15,7 +16,9 @@ JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "Jso
 
 def read_json(raw: Raw) -> Extracts:
     """One document. Numbers keep the digits the file spells them with."""
-    text = decode(raw).text.lstrip("\ufeff")
+    decoded = decode(raw)
+    yield from replaced(raw, decoded)
+    text = decoded.text.lstrip("\ufeff")
     if not text.strip():
         raise raw.refuse("empty", "it holds nothing but white space")
     with map_errors(raw):

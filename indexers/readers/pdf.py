@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 import pypdfium2
 import pypdfium2.raw as pdfium
 
+from indexers.base import UnreadableError
 from indexers.readers.base import Extract, Extracts, Raw, map_errors
 from indexers.readers.layout import Line, Page, write_pages
 
 _PDFIUM = threading.Lock()  # pdfium may be in use by one thread of a process only
 _ERROR_PASSWORD = 4  # FPDF_ERR_PASSWORD
 _MAX_FIELDS = 10_000  # of a page
+_SHOWN_PAGES = 20  # of those that cannot be loaded, in the report
 # pdfium ends a line by CR LF, and by U+FFFE where it takes the hyphen before it for one of line breaking.
 _LINE = re.compile("([^\r\n\ufffe\x02]*)(\ufffe|\x02|\r\n|\r|\n|$)")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # glyphs without a mapping to Unicode come out as these
@@ -22,11 +24,14 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # glyphs without a mappi
 def read_pdf(raw: Raw) -> Extracts:
     """One document with a mark for each page that has text, and for headings told by their type size.
 
-    Encrypted files that want a password are refused as "encrypted", scans without a text layer as "no text".
+    Encrypted files that want a password are refused as "encrypted", scans without a text layer as "no text". Pages that
+    cannot be loaded are reported beside the document.
     """
     with map_errors(raw, pypdfium2.PdfiumError):
         with _PDFIUM:
-            title, pages = _read_pages(raw)
+            title, pages, lost = _read_pages(raw)
+        if lost:
+            yield _report(raw, lost, len(pages) + len(lost))
         builder = raw.builder()
         write_pages(pages, builder)
         if builder.empty:
@@ -35,7 +40,13 @@ def read_pdf(raw: Raw) -> Extracts:
         yield Extract(builder.text, builder.marks, (title, first))
 
 
-def _read_pages(raw: Raw) -> tuple[str, list[Page]]:
+def _report(raw: Raw, lost: list[int], count: int) -> UnreadableError:
+    shown = ", ".join(map(str, lost[:_SHOWN_PAGES])) + (", …" if len(lost) > _SHOWN_PAGES else "")
+    return raw.refuse("corrupt", f"{len(lost)} of its {count} pages cannot be loaded: {shown}; save it anew")
+
+
+def _read_pages(raw: Raw) -> tuple[str, list[Page], list[int]]:
+    """The title, the pages, and the numbers (from 1) of those that cannot be loaded."""
     try:
         document = pypdfium2.PdfDocument(raw.data)
     except pypdfium2.PdfiumError as exc:
@@ -45,32 +56,33 @@ def _read_pages(raw: Raw) -> tuple[str, list[Page]]:
     try:
         if document.get_formtype():
             document.init_forms()
-        forms = document.formenv
         count = len(document)
         if count == 0:
             raise raw.refuse("corrupt", "it has no pages")
         if count > raw.limits.max_pages:
             raise raw.refuse("too large", f"it has {count} pages, the limit is {raw.limits.max_pages}; split it")
-        pages, failures, size = [], 0, 0
-        for number in range(count):
+        pages: list[Page] = []
+        lost: list[int] = []
+        size = 0
+        for index in range(count):
             try:
-                page = _read_page(document, number, forms)
+                page = _read_page(document, index)
             except pypdfium2.PdfiumError:  # a page whose object is damaged; the others may be sound
-                failures += 1
+                lost.append(index + 1)
                 continue
             size += sum(len(line.text) for line in page.lines)
             if size > raw.limits.max_chars:
                 raise raw.refuse("too large", f"its text is longer than {raw.limits.max_chars} characters; split it")
             pages.append(page)
-        if failures == count:
+        if not pages:
             raise raw.refuse("corrupt", "none of its pages can be loaded")
-        return document.get_metadata_value("Title"), pages
+        return document.get_metadata_value("Title"), pages, lost
     finally:
         document.close()
 
 
-def _read_page(document: pypdfium2.PdfDocument, index: int, forms: pypdfium2.PdfFormEnv | None) -> Page:
-    page = document[index]
+def _read_page(document: pypdfium2.PdfDocument, index: int) -> Page:
+    page, forms = document[index], document.formenv
     try:
         text_page = page.get_textpage()
         try:
