@@ -239,7 +239,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long requests keep coming, each run")
     parser.add_argument("--limit", action="store_true", help="seek the highest rate that holds p95 < 300 ms")
-    parser.add_argument("--beside", type=Path, default=Path("../shared/data/squad/corpus.jsonl"))
+    parser.add_argument("--beside", type=Path, default=Path("../shared/data/scifact/corpus.jsonl"))
     parser.add_argument("--chunk-tokens", type=int, default=CHUNK_TOKENS)
     parser.add_argument("--port", type=int, default=18_082)
     arguments = parser.parse_args()
