@@ -4,7 +4,7 @@ Every method is one transaction on a thread of the database's own; the functions
 Reads see the last finished commit and never wait for a write.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
@@ -194,12 +194,13 @@ class Catalog:
         """Set a source aside for a retry."""
         await self.write(catalog_keys.record_failure, namespace_id, uri, reason=reason, detail=detail)
 
-    async def clear_failure(self, namespace_id: int, uri: str) -> None:
-        """Forget a failure, if there is one."""
-        await self.write(catalog_keys.clear_failure, namespace_id, uri)
+    async def clear_failures(self, namespace_id: int, uris: Iterable[str]) -> None:
+        """Forget these sources' failures, if there are any."""
+        for uri in sorted(await self.failed(namespace_id, list(uris))):
+            await self.write(catalog_keys.clear_failure, namespace_id, uri)
 
     async def failed(self, namespace_id: int, uris: Sequence[str]) -> set[str]:
-        """Those of up to LOOKUP_BATCH sources that are set aside."""
+        """Those of these sources that are set aside."""
         return await self.read(catalog_keys.failed, namespace_id, uris)
 
     async def failures(

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from server.base import ConflictError, NotFoundError, Role
-from server.catalog_documents import to_json
+from server.catalog_documents import LOOKUP_BATCH, to_json
 from server.tables import failures, keys
 
 
@@ -105,8 +105,12 @@ def clear_failure(connection: Connection, namespace_key: int, uri: str) -> None:
 
 
 def failed(connection: Connection, namespace_key: int, uris: Sequence[str]) -> set[str]:
-    found = select(failures.c.uri).where(failures.c.namespace_key == namespace_key, failures.c.uri.in_(uris))
-    return set(connection.execute(found).scalars())
+    found: set[str] = set()
+    for at in range(0, len(uris), LOOKUP_BATCH):
+        named = failures.c.uri.in_(uris[at : at + LOOKUP_BATCH])
+        wanted = select(failures.c.uri).where(failures.c.namespace_key == namespace_key, named)
+        found.update(connection.execute(wanted).scalars())
+    return found
 
 
 def page_of_failures(

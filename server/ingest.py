@@ -232,10 +232,10 @@ class Ingestion:
             return
         for failure in result.failures:
             await self._set_aside(state, failure)
-        if source.uri in self.failed and not result.failures:
-            await self.catalog.clear_failure(state.id, source.uri)
-        uris = [document.uri for document in result.documents]
-        known = await self.catalog.lookup(state.id, uris) if uris != [source.uri] else {source.uri: stored}
+        uris, known = [document.uri for document in result.documents], {source.uri: stored}
+        if uris != [source.uri] or source.uri in self.failed:
+            known = {**known, **await self.catalog.lookup(state.id, uris)}
+            await self.catalog.clear_failures(state.id, {source.uri, *uris} - {f.source for f in result.failures})
         for document in result.documents:
             part = result.parts.get(document.uri, data)
             await keep(document, known.get(document.uri), document.source_sha256, part)

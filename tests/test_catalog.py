@@ -346,8 +346,9 @@ async def test_failures_are_set_aside_and_cleared(catalog: Catalog, namespace: N
     assert ([(f.uri, f.reason) for f in page], after) == ([("a.pdf", "encrypted"), ("b.pdf", "corrupt")], "b.pdf")
     page, after = await catalog.failures(namespace.id, after, 2)
     assert ([f.uri for f in page], after) == (["c.pdf"], None)
-    for uri in ("a.pdf", "b.pdf", "c.pdf", "d.pdf"):
-        await catalog.clear_failure(namespace.id, uri)
+    await catalog.clear_failures(namespace.id, ["a.pdf", "c.pdf", "d.pdf"])
+    assert await catalog.failed(namespace.id, [f"{i}.pdf" for i in range(1500)] + ["a.pdf", "b.pdf"]) == {"b.pdf"}
+    await catalog.clear_failures(namespace.id, ["b.pdf"])
     assert await catalog.failures(namespace.id) == ([], None)
 
 

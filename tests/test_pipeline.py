@@ -122,6 +122,18 @@ async def test_prune_deletes_nothing_where_nothing_is_found(desk: Desk) -> None:
     assert len((await desk.catalog.documents(state.id))[0]) == 2
 
 
+async def test_a_failure_is_forgotten_once_its_line_can_be_read(desk: Desk) -> None:
+    async def failed() -> list[str]:
+        state = await desk.catalog.namespace("docs", "default")
+        return [failure.uri for failure in (await desk.catalog.failures(state.id))[0]]
+
+    lines = ['{"text": "one"}', '{"text": ', '{"text": "three"}', "[]"]
+    await ingest(desk, {"lines.jsonl": "\n".join(lines)})
+    assert await failed() == ["lines.jsonl#2", "lines.jsonl#4"]
+    await ingest(desk, {"lines.jsonl": "\n".join([lines[0], '{"text": "two"}', *lines[2:]])})
+    assert await failed() == ["lines.jsonl#4"]
+
+
 async def test_a_document_that_the_index_refuses_stops_no_other(desk: Desk) -> None:
     def line(first: int, words: str) -> str:
         return json.dumps({"text": words, "metadata": {f"n{i}": i for i in range(first, first + 600)}})
