@@ -24,7 +24,7 @@ from indexers.base import IndexerError
 from models.base import ModelError
 from server.base import InvalidRequestError, ServerError
 from server.cli_view import err, out, show_answer, show_hits, show_ingestion, show_status
-from server.client import Json, ReplyError, open_client
+from server.client import INGEST, Json, ReplyError, open_client
 from server.settings import Settings
 
 app = typer.Typer(name="refdesk", add_completion=False, pretty_exceptions_enable=False)
@@ -86,7 +86,7 @@ def ingest(
     }
 
     async def work() -> None:
-        async with open_client(settings_of(ctx), "refdesk ingest") as client:
+        async with open_client(settings_of(ctx), INGEST) as client:
             receipt = await show_ingestion(client.events("/v1/local/ingest", body), path if is_s3 else Path(path).name)
         if receipt["failed"] and not any(receipt[kind] for kind in ("added", "replaced", "patched", "unchanged")):
             raise typer.Exit(1)

@@ -15,6 +15,7 @@ from server.lock import holder_of
 from server.settings import Settings
 
 Json = dict[str, Any]
+INGEST = "refdesk ingest"
 
 
 class ReplyError(Exception):
@@ -68,12 +69,17 @@ async def open_client(settings: Settings, command: str) -> AsyncIterator[DeskCli
     from server.app import create_app
     from server.build import build
     from server.in_process import InProcess
+    from server.sweeper import sweep_all, sweep_originals
 
     desk = await build(settings, command=command)
     try:
         token = secrets.token_urlsafe(32)
         async with _http("http://refdesk", token, InProcess(create_app(desk, local_token=token))) as http:
             yield DeskClient(http)
+        if command == INGEST:  # a server sweeps by itself; a desk that is used without one is swept here
+            await sweep_all(desk.catalog, desk.writer)
+            if desk.originals is not None:
+                await sweep_originals(desk.originals, orphans=False)
     finally:
         await desk.close()
 

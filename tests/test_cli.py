@@ -4,10 +4,12 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import docx
@@ -85,6 +87,24 @@ def test_ingesting_again_costs_nothing_and_prune_removes(shell: Shell, folder: P
     assert (namespace["name"], namespace["documents"]) == ("tenant", 1)
     assert shell("status") == 0
     assert "tenant" in shell.out
+
+
+def test_a_desk_without_a_server_is_swept_when_something_is_ingested(shell: Shell, folder: Path) -> None:
+    def versions() -> int:
+        with closing(sqlite3.connect(shell.data_dir / "catalog.sqlite")) as catalog:
+            count: int = catalog.execute("SELECT count(*) FROM versions").fetchone()[0]
+            catalog.execute("UPDATE commits SET committed_at = committed_at - 8 * 86400")
+            catalog.commit()
+        return count
+
+    counts = []
+    for year in ("2024", "2025", "2026", "2026"):
+        (folder / "guide.md").write_text(GUIDE + f"\nRevised in {year}.\n")
+        assert shell("ingest", str(folder)) == 0
+        counts.append(versions())
+    assert counts == [2, 3, 3, 2], "each replaced version is a week old at the next ingestion"
+    assert shell("search", "Revised in 2026", "--json") == 0
+    assert "2026" in json.loads(shell.out)["hits"][0]["text"]
 
 
 def test_keys_are_made_listed_and_revoked(shell: Shell) -> None:
