@@ -157,10 +157,10 @@ class OpenVinoEmbedder:
         known = {i: passage.token_ids for i, passage in enumerate(passages) if passage.token_ids is not None}
         bare = [i for i in range(len(passages)) if i not in known]
         texts = [passages[i].text for i in bare]
-        if urgent:  # one by one, here: a batch goes to the library's threads, behind what is being chunked
-            known.update((i, self.tokenizer.encode_ids([text])[0]) for i, text in zip(bare, texts, strict=True))
-        else:
-            known.update(zip(bare, self.tokenizer.encode_ids(texts), strict=True))
+        encode = self.tokenizer.encode_ids
+        # urgent ones one by one, here: a batch goes to the library's threads, behind what is being chunked
+        ids_of = [encode([text])[0] for text in texts] if urgent else encode(texts)
+        known.update(zip(bare, ids_of, strict=True))
         sequences = [np.concatenate([self._passage_prefix, known[i], self._after]) for i in range(len(passages))]
         for i, ids in enumerate(sequences):
             if len(ids) > self.info.max_tokens:

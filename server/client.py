@@ -69,7 +69,7 @@ async def open_client(settings: Settings, command: str) -> AsyncIterator[DeskCli
     from server.app import create_app
     from server.build import build
     from server.in_process import InProcess
-    from server.sweeper import sweep_all, sweep_originals
+    from server.sweeper import sweep_once
 
     desk = await build(settings, command=command)
     try:
@@ -77,9 +77,7 @@ async def open_client(settings: Settings, command: str) -> AsyncIterator[DeskCli
         async with _http("http://refdesk", token, InProcess(create_app(desk, local_token=token))) as http:
             yield DeskClient(http)
         if command == INGEST:  # a server sweeps by itself; a desk that is used without one is swept here
-            await sweep_all(desk.catalog, desk.writer)
-            if desk.originals is not None:
-                await sweep_originals(desk.originals, orphans=False)
+            await sweep_once(desk.catalog, desk.writer, desk.originals)
     finally:
         await desk.close()
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from indexers.base import CollectionSpec, Float32, Index, IndexerError, View
+from indexers.base import CollectionSpec, Float32, Index, IndexUnavailableError, View
 from indexers.chunk import Chunker
 from indexers.filter import to_json
 from indexers.point import check_groups, checked_metadata
@@ -46,6 +46,7 @@ from server.originals import Originals
 from server.prompt import REFUSAL, build_prompt, is_refusal
 from server.rank import Chunks, Ranker, Ranking
 from server.rerank import Reranking
+from server.retrieve import in_time
 from server.settings import Settings
 from server.telemetry import Trace
 
@@ -244,13 +245,11 @@ class Pipeline:
         vectors: dict[str, Float32] = {}
         for state in states:
             ids = [hit.chunk.id for hit in result.hits if hit.namespace == state.namespace.name]
+            fetched = self.index.fetch(state.namespace, ids, View(state.commit))
             try:
-                async with asyncio.timeout(self.settings.leg_timeout_s):
-                    points = await self.index.fetch(state.namespace, ids, View(state.commit))
-            except IndexerError as exc:
-                degraded.append(f"vectors of {state.namespace}: {exc}")
-            except TimeoutError:
-                degraded.append(f"vectors of {state.namespace}: no answer within {self.settings.leg_timeout_s:g} s")
+                points = await in_time(f"vectors of {state.namespace}", self.settings.leg_timeout_s, fetched)
+            except IndexUnavailableError as exc:
+                degraded.append(str(exc))
             else:
                 vectors.update((id_, point.vector) for id_, point in points.items())
         return vectors

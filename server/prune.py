@@ -20,12 +20,15 @@ async def prune(catalog: Catalog, writer: Writer, state: NamespaceState, named: 
             "DELETE /v1/documents/{id}",
             "prune",
         )
-    folders = tuple(source for source in failed if not source or source.endswith("/"))
+    unlisted = tuple(source for source in failed if not source or source.endswith("/"))
+
+    def is_gone(uri: str) -> bool:
+        return not (uri in named or uri.startswith(unlisted) or uri.rsplit("#", 1)[0] in failed)
+
     deleted, after = 0, None
     while True:
         page, after = await catalog.documents(state.id, after, 1000)
-        uris = {one.uri: one.id for one in page if one.uri not in named and not one.uri.startswith(folders)}
-        gone = tuple(id_ for uri, id_ in uris.items() if uri.rsplit("#", 1)[0] not in failed)
+        gone = tuple(one.id for one in page if is_gone(one.uri))
         if gone:
             await writer.commit(state, Changes(deletes=gone))
             deleted += len(gone)

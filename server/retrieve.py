@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from indexers.base import Hit, Index, IndexerError, IndexUnavailableError, View
 from models.base import ModelError, QueryEmbedding
 from server.base import NamespaceState
 from server.telemetry import Trace
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,17 @@ class Question:
         return await self.embedding if isinstance(self.embedding, asyncio.Future) else self.embedding
 
 
+async def in_time(what: str, timeout_s: float, answer: Awaitable[T]) -> T:
+    """The index's answer. Raises IndexUnavailableError, naming what was asked, if it fails or is not there in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await answer
+    except IndexerError as exc:
+        raise IndexUnavailableError(f"{what}: {exc}") from exc
+    except TimeoutError:
+        raise IndexUnavailableError(f"{what}: no answer within {timeout_s:g} s") from None
+
+
 async def retrieve(
     index: Index,
     question: Question,
@@ -60,12 +74,10 @@ async def retrieve(
             return Leg(name, state.namespace.name, ())
         try:
             with trace.span(name, outside=True):
-                async with asyncio.timeout(timeout_s):
-                    return Leg(name, state.namespace.name, tuple(await search()))
-        except IndexerError as exc:
-            return f"{name} leg of {state.namespace}: {exc}"
-        except TimeoutError:
-            return f"{name} leg of {state.namespace}: no answer within {timeout_s:g} s"
+                hits = await in_time(f"{name} leg of {state.namespace}", timeout_s, search())
+        except IndexUnavailableError as exc:
+            return str(exc)
+        return Leg(name, state.namespace.name, tuple(hits))
 
     async def ask_dense(state: NamespaceState, view: View) -> Leg | str:
         try:

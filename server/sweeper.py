@@ -37,6 +37,13 @@ async def sweep_originals(originals: Originals, *, orphans: bool) -> int:
         return 0
 
 
+async def sweep_once(catalog: Catalog, writer: Writer, originals: Originals | None, *, orphans: bool = False) -> None:
+    """Sweep every namespace, and what documents left among the originals; if asked, what no document ever had too."""
+    await sweep_all(catalog, writer)
+    if originals is not None:
+        await sweep_originals(originals, orphans=orphans)
+
+
 async def sweep_regularly(
     catalog: Catalog, writer: Writer, interval_s: float = INTERVAL_S, originals: Originals | None = None
 ) -> None:
@@ -44,8 +51,6 @@ async def sweep_regularly(
     for number in count(1):
         await asyncio.sleep(interval_s)
         try:
-            await sweep_all(catalog, writer)
-            if originals is not None:
-                await sweep_originals(originals, orphans=number % ORPHANS_EVERY == 0)
+            await sweep_once(catalog, writer, originals, orphans=number % ORPHANS_EVERY == 0)
         except Exception:
             log.exception("a sweep failed; the next one is in %.0f s", interval_s)
