@@ -14,7 +14,8 @@ from indexers.keywords import compile_filter, conjuncts, halves, readable_keywor
 
 BORN, DIED, GROUPS, TOKENS, NUMBERS = "b", "d", "g", "t", "n"
 MAX_NUMERIC_FIELDS = 1000  # of a namespace; its file lists them. The encoding below has room for 2**20
-_BROAD = 0.25  # above this share of points a positive match costs more than checking every point (measured)
+_BROAD = 0.7  # above this share of points a positive match costs more than checking every point (measured)
+_MOST_UNITED = 300  # lists of points that are gone through together; of more it is quicker to check every point
 
 Condition = engine.FieldCondition | engine.HasIdCondition | engine.Filter
 Slots = Mapping[str, int]  # numeric field → its number, below 2**20
@@ -61,7 +62,7 @@ def compile_view(
     """The engine's filter for a view. A condition that excludes no stored point, by the shard's extent, is left out:
     each costs a scan of 100,000 points 3 ms, that of the groups 28 ms. `share` estimates what part of all points a
     filter lets through: a broad positive match is turned into a double negation, which the engine checks point by
-    point instead of collecting and sorting every match."""
+    point instead of collecting and sorting every match. Keywords and nothing else need no check at all."""
     wanted: list[Condition] = []
     unwanted = _dead(view.snapshot, extent)
     if view.groups is not None and extent.has_groups:
@@ -72,9 +73,25 @@ def compile_view(
     unwanted += [compile_filter(part, conditions) for part in excluded]
     if not wanted:
         return engine.Filter(must_not=list(unwanted)) if unwanted else None
+    if len(wanted) == 1 and not unwanted and (alternatives := _alternatives(wanted[0])):
+        return engine.Filter(should=list(alternatives))
     if share(engine.Filter(must=list(wanted))) < _BROAD:
         return engine.Filter(must=list(wanted), must_not=list(unwanted))
     return engine.Filter(must_not=[*unwanted, *(engine.Filter(must_not=[one]) for one in wanted)])
+
+
+def _alternatives(wanted: Condition) -> Sequence[engine.FieldCondition]:
+    """A condition on keywords as one for each of them, so that the engine goes through their lists of points: a third
+    of the time that it takes to check every point. Empty for another condition, or if there are too many."""
+    if not isinstance(wanted, engine.FieldCondition):
+        return []
+    match wanted.match:
+        case engine.MatchValue():
+            return [wanted]
+        case engine.MatchAny(value=keywords) if len(keywords) <= _MOST_UNITED:
+            return [engine.FieldCondition(wanted.key, match=engine.MatchValue(keyword)) for keyword in keywords]
+        case _:
+            return []
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,6 +272,7 @@ async def test_groups(index: Index) -> None:
         (frozenset({"eng", "ops"}), {"public", "eng", "ops", "both"}),
         (frozenset({"*"}), {"public", "star"}),
         (frozenset({"+eng", "unknown"}), {"public"}),
+        (frozenset({"eng", *(f"team-{i}" for i in range(500))}), {"public", "eng", "both"}),
     ):
         assert await visible(index, View(1, groups)) == found
 
