@@ -19,6 +19,7 @@ from pydantic import (
 from starlette.datastructures import FormData, UploadFile
 
 from indexers.base import Metadata, UnreadableError
+from indexers.filter import number
 from server.base import InvalidRequestError, Principal, StoredDocument
 from server.ingest import Receipt, Tally
 
@@ -28,7 +29,7 @@ FIELDS = {"collection", "namespace", "groups", "metadata", "background"}
 
 def _exact(value: object) -> object:
     """Raises ValueError for an integer that float64, which metadata's numbers are, would round."""
-    if isinstance(value, int) and abs(value) > 2**53:
+    if isinstance(value, int) and number(value) is None:
         raise ValueError("no float64 holds this integer exactly: send it as a string")
     return value
 

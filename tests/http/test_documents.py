@@ -11,6 +11,8 @@ import pytest
 from server.build import Desk
 from tests.desks import LOCAL_TOKEN, open_desk, open_http, refused, search, upload
 
+METADATA = json.dumps({"tag": ["p", "q"], "n": 1, "b": True, "round": 2**70})
+
 
 async def test_an_upload_says_what_it_did(http: httpx2.AsyncClient) -> None:
     files: dict[str, str | bytes] = {
@@ -18,16 +20,14 @@ async def test_an_upload_says_what_it_did(http: httpx2.AsyncClient) -> None:
         "c.txt": "Text two.",
         "bad.pdf": b"%PDF-1.7 broken",
     }
-    receipt = await upload(http, files, namespace="up", groups="x,y", metadata='{"tag": ["p", "q"], "n": 1, "b": true}')
+    receipt = await upload(http, files, namespace="up", groups="x,y", metadata=METADATA)
     assert (receipt["added"], receipt["commit"]) == (2, 1)
     assert [(f["uri"], f["reason"]) for f in receipt["failed"]] == [("bad.pdf", "corrupt")]
     listed = (await http.get("/v1/documents", params={"namespace": "up"})).json()
     assert [d["uri"] for d in listed["data"]] == ["a/b.md", "c.txt"]
-    assert listed["data"][0]["metadata"] == {"tag": ["p", "q"], "n": 1.0, "b": True}
+    assert listed["data"][0]["metadata"] == {"tag": ["p", "q"], "n": 1.0, "b": True, "round": 2.0**70}
     assert listed["data"][0]["groups"] == ["x", "y"]
-    again = await upload(
-        http, {"c.txt": "Text two."}, namespace="up", groups="y,x", metadata='{"tag": ["p", "q"], "n": 1, "b": true}'
-    )
+    again = await upload(http, {"c.txt": "Text two."}, namespace="up", groups="y,x", metadata=METADATA)
     assert (again["unchanged"], again["added"], again["commit"]) == (1, 0, 1)
     changed = await upload(http, {"c.txt": "Text three."}, namespace="up")
     assert (changed["replaced"], changed["commit"]) == (1, 2)
