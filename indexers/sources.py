@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -75,17 +75,23 @@ class RemoteSource(Protocol):
         ...
 
 
-def sources(root: Path) -> Iterator[Source]:
+IsLeftOut = Callable[[Path], bool]
+
+
+def sources(root: Path, is_left_out: IsLeftOut = lambda _: False) -> Iterator[Source]:
     """The files below a folder, or the one file `root` is, each folder's entries in the order of their names.
 
-    Left out are hidden entries (".git") and the lock files of Office ("~$plan.docx"). Links to folders are not
-    followed; a link to a file is, if it stays inside. What leads out, cannot be listed, or has a name that is not UTF-8
-    comes with its failure. Raises UnreadableError("not found") if there is no such folder or file.
+    Left out are hidden entries (".git"), the lock files of Office ("~$plan.docx"), and what `is_left_out` says of a
+    path, with all below it. Links to folders are not followed; a link to a file is, if it stays inside. What leads out,
+    cannot be listed, or has a name that is not UTF-8 comes with its failure. Raises UnreadableError: "not found" if
+    there is no such folder or file, "unsupported" if it is left out.
     """
     try:
         base = root.resolve(strict=True)
     except (OSError, RuntimeError) as exc:
         raise UnreadableError(os.fspath(root), "not found", "there is no such folder or file") from exc
+    if _is_within(base, is_left_out):
+        raise UnreadableError(os.fspath(root), "unsupported", "it is a part of a data folder, no document")
     if not base.is_dir():
         yield _named(root.name or base.name, base)
         return
@@ -93,7 +99,7 @@ def sources(root: Path) -> Iterator[Source]:
     while stack:
         path, prefix = stack.pop()
         if prefix and not prefix.endswith("/"):
-            yield _file(base, path, prefix)
+            yield _file(base, path, prefix, is_left_out)
             continue
         try:
             with os.scandir(path) as entries:
@@ -103,12 +109,16 @@ def sources(root: Path) -> Iterator[Source]:
             yield Source(_utf8(prefix), path, failure)
             continue
         for entry in listed:
-            if not entry.name.startswith((".", "~$")):
+            if not entry.name.startswith((".", "~$")) and not is_left_out(Path(entry.path)):
                 folder = entry.is_dir(follow_symlinks=False)
                 stack.append((Path(entry.path), prefix + entry.name + ("/" if folder else "")))
 
 
-def _file(base: Path, path: Path, uri: str) -> Source:
+def _is_within(path: Path, is_left_out: IsLeftOut) -> bool:
+    return any(is_left_out(part) for part in (path, *path.parents))
+
+
+def _file(base: Path, path: Path, uri: str, is_left_out: IsLeftOut) -> Source:
     if not path.is_symlink():
         return _named(uri, path)
     try:
@@ -117,6 +127,9 @@ def _file(base: Path, path: Path, uri: str) -> Source:
         return Source(_utf8(uri), path, UnreadableError(_utf8(uri), "not found", "it is a link to nothing"))
     if not target.is_relative_to(base):
         detail = "it is a link that leads outside the folder, and such links are not followed"
+        return Source(_utf8(uri), path, UnreadableError(_utf8(uri), "unsupported", detail))
+    if _is_within(target, is_left_out):
+        detail = "it is a link into a data folder, which holds no documents"
         return Source(_utf8(uri), path, UnreadableError(_utf8(uri), "unsupported", detail))
     if target.is_dir():
         detail = "it is a link to a folder, which is read under its own name"

@@ -8,6 +8,7 @@ from indexers.base import DenseIndex, Index, TextIndex
 from server.base import InvalidRequestError
 from server.cache import Beneath
 from server.catalog import Catalog
+from server.data_folder import CATALOG, FAISS, INDEX, ORIGINALS
 from server.originals import OriginalStore
 from server.rank import Ranking
 from server.rates import LocalRates, Rates
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 async def open_catalog(settings: Settings) -> Catalog:
     if not settings.catalog_url:
-        return await Catalog.open(settings.data_dir / "catalog.sqlite")
+        return await Catalog.open(settings.data_dir / CATALOG)
     from server.postgres import Limits, Postgres
 
     password = read_secret(settings.catalog_password_file)
@@ -56,7 +57,7 @@ async def open_index(settings: Settings) -> Index:
     if "edge" in names:
         from indexers.edge import EdgeIndex
 
-        edge = EdgeIndex.open(settings.data_dir / "index", max_open_shards=settings.max_open_shards)
+        edge = EdgeIndex.open(settings.data_dir / INDEX, max_open_shards=settings.max_open_shards)
         if names == ("edge", "edge"):
             return edge
     from indexers.legs import PairedIndex
@@ -83,9 +84,7 @@ def _open_dense(settings: Settings) -> DenseIndex:
             return PineconeIndex.at(settings.pinecone_url, key, timeout_s=settings.pinecone_timeout_s)
     with _extra("dense_index='faiss'"):
         from indexers.faiss import FaissIndex
-    return FaissIndex.open(
-        settings.data_dir / "faiss", device=settings.faiss_device, most_open=settings.max_open_shards
-    )
+    return FaissIndex.open(settings.data_dir / FAISS, device=settings.faiss_device, most_open=settings.max_open_shards)
 
 
 def _open_qdrant(settings: Settings) -> DenseIndex:
@@ -161,7 +160,7 @@ def open_originals(settings: Settings, s3: "S3 | None") -> OriginalStore:
     if s3 is None or not settings.originals_url:
         from server.originals_folder import FolderOriginals
 
-        return FolderOriginals(settings.data_dir / "originals")
+        return FolderOriginals(settings.data_dir / ORIGINALS)
     from server.originals_s3 import S3Originals
     from server.s3 import Encryption
 

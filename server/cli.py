@@ -21,6 +21,7 @@ from rich.text import Text
 from typer.exceptions import Abort, TyperException
 
 from indexers.base import IndexerError
+from indexers.filter import is_unicode
 from models.base import ModelError
 from server.base import InvalidRequestError, ServerError
 from server.cli_view import err, out, show_answer, show_hits, show_ingestion, show_status
@@ -76,8 +77,10 @@ def ingest(
     is_s3 = path.startswith("s3://")
     if not is_s3 and not Path(path).exists():
         raise InvalidRequestError(f"there is no file or folder {path!r}", "path")
+    if not is_unicode(path):  # Python's way of keeping bytes that are no UTF-8
+        raise InvalidRequestError(f"the name {path!r} is not UTF-8: rename it", "path")
     body: Json = {
-        "path": path if is_s3 else str(Path(path).resolve()),
+        "path": path if is_s3 else os.path.abspath(path),  # a link to a file keeps its own name
         "collection": collection,
         "namespace": namespace,
         "groups": group or [],
@@ -246,7 +249,9 @@ def run_command(arguments: Sequence[str]) -> int:
         return _fail("stopped", 130)
     except InvalidRequestError as exc:
         return _fail(str(exc), 2)
-    except (ServerError, ModelError, IndexerError, ReplyError) as exc:
+    except ReplyError as exc:
+        return _fail(str(exc), 2 if exc.is_callers else 1)
+    except (ServerError, ModelError, IndexerError) as exc:
         return _fail(str(exc), 1)
     except (httpx2.HTTPError, OSError) as exc:
         return _fail(f"{type(exc).__name__}: {exc}", 1)

@@ -12,6 +12,7 @@ from rich.text import Text
 from server.cli import run, settings_of
 from server.cli_view import err, out, show_answer, show_ingestion
 from server.client import DeskClient, Json, open_client
+from server.data_folder import DOCUMENTS
 
 FOLDER = Path("demo")
 
@@ -29,7 +30,7 @@ def demo(
     settings = settings_of(ctx) if "data_dir" in ctx.obj else settings_of(ctx, data_dir=str(FOLDER))
 
     async def work() -> None:
-        folder = path or settings.data_dir / "documents"
+        folder = path or settings.data_dir / DOCUMENTS
         if path is None:
             made = make_documents(folder)
             err.print(Text(f"refdesk's own documentation, {len(made)} files: {', '.join(p.name for p in made)}", "dim"))

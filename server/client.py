@@ -19,7 +19,11 @@ INGEST = "refdesk ingest"
 
 
 class ReplyError(Exception):
-    """The server refused; the message is its own."""
+    """The server refused; the message is its own. `is_callers`: for what the caller asked, not for how it stands."""
+
+    def __init__(self, message: str, status: int = 500) -> None:
+        super().__init__(message)
+        self.is_callers = 400 <= status < 500 and status != 429
 
 
 class DeskClient:
@@ -50,7 +54,7 @@ def _checked(status: int, content: bytes) -> Json:
     except orjson.JSONDecodeError:
         raise ReplyError(f"the server answered {status} with something that is not refdesk's") from None
     if "error" in reply:
-        raise ReplyError(reply["error"]["message"])
+        raise ReplyError(reply["error"]["message"], status)
     return reply
 
 

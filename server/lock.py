@@ -1,4 +1,4 @@
-"""The data folder has one owner: an operating system lock on data_dir/lock, taken before anything in it is opened.
+"""The data folder has one owner: an operating system lock on a file in it, taken before anything else there is opened.
 
 The lock alone decides; what the file says (who holds it, and where its server listens) helps whoever finds it held, and
 is harmless when stale after a kill. A folder on a network filesystem is not protected: use a local disk.
@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from server.base import DataFolderHeldError
+from server.data_folder import LOCK
 
-LOCK_FILE = "lock"
 PROBE_TRIES, PROBE_WAIT_S = 20, 0.01  # `holder_of` takes the lock for some microseconds
 
 
@@ -48,7 +48,7 @@ class DataFolderLock:
     def acquire(self) -> None:
         """Take the lock, making the folder (mode 0700) if need be. Raises DataFolderHeldError, naming the holder."""
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._lock(descriptor)
         except BaseException:
@@ -101,7 +101,7 @@ def holder_of(data_dir: Path) -> Holder | None:
     A holder that has not yet written who it is has pid 0.
     """
     try:
-        descriptor = os.open(data_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(data_dir / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:

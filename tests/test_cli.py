@@ -89,6 +89,28 @@ def test_ingesting_again_costs_nothing_and_prune_removes(shell: Shell, folder: P
     assert "tenant" in shell.out
 
 
+def test_no_part_of_a_data_folder_is_a_document(shell: Shell, folder: Path) -> None:
+    """The default data folder lies where people stand when they say `ingest .`; a lock would show an admin's token."""
+    above = str(folder.parent)
+    for added in ("2 added", "2 unchanged"):
+        assert shell("ingest", above) == 0
+        assert added in shell.out
+        assert shell.err.count("not read") == 0
+    (folder / "lock.txt").symlink_to(shell.data_dir / "refdesk.lock")
+    assert shell("ingest", above) == 0
+    assert "lock.txt (unsupported)" in shell.err
+    for part in ("refdesk.lock", "originals", "index"):
+        assert shell("ingest", str(shell.data_dir / part)) == 2
+        assert "a part of a data folder" in shell.err
+
+
+def test_a_link_to_a_file_keeps_its_own_name(shell: Shell, folder: Path) -> None:
+    (folder / "current.md").symlink_to(folder / "guide.md")
+    assert shell("ingest", str(folder / "current.md")) == 0
+    assert shell("search", "Kestrel pump", "--json") == 0
+    assert {hit["uri"] for hit in json.loads(shell.out)["hits"]} == {"current.md"}
+
+
 def test_a_desk_without_a_server_is_swept_when_something_is_ingested(shell: Shell, folder: Path) -> None:
     def versions() -> int:
         with closing(sqlite3.connect(shell.data_dir / "catalog.sqlite")) as catalog:
@@ -118,8 +140,8 @@ def test_keys_are_made_listed_and_revoked(shell: Shell) -> None:
     assert shell("keys", "revoke", id_) == 0
     assert shell("keys") == 0
     assert "revoked" in shell.out
-    assert shell("keys", "revoke", "key_0") == 1
-    assert shell("keys", "add", "bot", "--namespace", "docs") == 1
+    assert shell("keys", "revoke", "key_0") == 2
+    assert shell("keys", "add", "bot", "--namespace", "docs") == 2
     assert "collection:namespace" in shell.err
 
 
@@ -137,10 +159,10 @@ def test_repair_and_models(shell: Shell, folder: Path) -> None:
         (("nonsense",), 2, "nonsense"),
         (("ingest", "/no/such/path"), 2, "/no/such/path"),
         (("search", "x", "--filter", "{"), 2, "--filter"),
-        (("search", "x", "--filter", '{"a": {"$near": 1}}'), 1, "$near"),
-        (("search", "x"), 1, "'docs'"),
-        (("search", "  "), 1, "empty"),
-        (("ask", "x", "-c", "nx"), 1, "'nx'"),
+        (("search", "x", "--filter", '{"a": {"$near": 1}}'), 2, "$near"),
+        (("search", "x"), 2, "'docs'"),
+        (("search", "  "), 2, "empty"),
+        (("ask", "x", "-c", "nx"), 2, "'nx'"),
         (("--set", "colour=red", "status"), 2, "colour"),
         (("--set", "port=x", "status"), 2, "port"),
         (("--set", "embedder=nx", "status"), 1, "'nx'"),
@@ -177,7 +199,7 @@ def test_beside_a_running_server_commands_go_through_it(shell: Shell, folder: Pa
         assert shell("repair") == 0
         assert shell("keys", "add", "bot") == 0
         assert shell("status") == 0
-        assert shell("search", "x", "-c", "nx") == 1
+        assert shell("search", "x", "-c", "nx") == 2
         assert "'nx'" in shell.err
         assert shell("serve", "--port", "0") == 1
         assert f"process {os.getpid()}" in shell.err
@@ -247,7 +269,7 @@ def test_serve_prints_a_key_once_serves_and_stops(served: tuple[subprocess.Popen
     assert key not in out + err
     assert "Kestrel" not in out + err
     assert holder_of(data_dir) is None
-    files_of_lock = (data_dir / "lock").read_bytes()
+    files_of_lock = (data_dir / "refdesk.lock").read_bytes()
     assert files_of_lock == b""
 
 

@@ -48,7 +48,7 @@ def test_a_second_owner_is_refused_by_name(tmp_path: Path, owner: subprocess.Pop
 def test_a_killed_owner_leaves_the_folder_free(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
     owner.send_signal(signal.SIGKILL)
     owner.wait()
-    assert json.loads((tmp_path / "lock").read_text())["pid"] == owner.pid
+    assert json.loads((tmp_path / "refdesk.lock").read_text())["pid"] == owner.pid
     assert holder_of(tmp_path) is None
     with DataFolderLock(tmp_path, "refdesk ingest"):
         holder = holder_of(tmp_path)
@@ -74,12 +74,12 @@ def test_release_and_take_again(tmp_path: Path) -> None:
 def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with DataFolderLock(folder, "refdesk serve"):
-        assert stat.S_IMODE((folder / "lock").stat().st_mode) == 0o600
+        assert stat.S_IMODE((folder / "refdesk.lock").stat().st_mode) == 0o600
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_a_holder_that_has_not_said_who_it_is(tmp_path: Path) -> None:
     with DataFolderLock(tmp_path, "refdesk serve"):
-        os.truncate(tmp_path / "lock", 0)
+        os.truncate(tmp_path / "refdesk.lock", 0)
         with pytest.raises(DataFolderHeldError, match="just starting"):
             DataFolderLock(tmp_path, "refdesk ingest").acquire()

@@ -16,6 +16,7 @@ from server.access import resolve
 from server.auth import LOCAL
 from server.base import ForbiddenError
 from server.build import Desk
+from server.data_folder import is_own
 from server.fetch import Sources
 from server.ingest import Receipt, Tally, Target
 from server.repair import repair
@@ -64,7 +65,7 @@ async def _ingest(face: Face, path: str, target: Target) -> AsyncGenerator[bytes
     if path.startswith("s3://"):
         found = s3_sources(face.desk.s3, path)
     else:
-        found = await asyncio.to_thread(lambda: list(sources(Path(path))))
+        found = await asyncio.to_thread(lambda: list(sources(Path(path), is_own)))
         latest.sources = len(found)
 
     def note(tally: Tally) -> None:
