@@ -212,6 +212,8 @@ class PreparedDocument:
 class DocumentPatch:
     """New metadata (merged) and groups (replaced unless None) of a document whose text stays.
 
+    `seen`: the document as it was when this was decided. If it is gone by the time of the commit, or is of other bytes,
+    there is nothing to patch: another writer was faster.
     `source_sha256` and `extractor`, if given: the source's bytes or their reader changed, and the same text came out.
     `origin`, if given, takes the place of the one that is known.
     """
@@ -222,6 +224,7 @@ class DocumentPatch:
     source_sha256: str | None = None
     extractor: str | None = None
     origin: Origin | None = None
+    seen: StoredDocument | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +234,13 @@ class Changes:
     upserts: Sequence[PreparedDocument] = ()
     patches: Sequence[DocumentPatch] = ()
     deletes: Sequence[str] = ()  # document ids; every version goes
+
+    def halves(self) -> "tuple[Changes, Changes]":
+        """Upserts and patches in two parts, neither empty if there are two of them."""
+        if self.upserts and self.patches:
+            return Changes(self.upserts), Changes(patches=self.patches)
+        at = (len(self.upserts) + len(self.patches)) // 2
+        return Changes(self.upserts[:at], self.patches[:at]), Changes(self.upserts[at:], self.patches[at:])
 
 
 Role = Literal["read", "write", "admin"]

@@ -134,6 +134,10 @@ def _is_unchanged(new: PreparedDocument, stored: StoredDocument) -> bool:
     )
 
 
+def _source(stored: StoredDocument) -> tuple[str, str, str]:
+    return stored.version, stored.source_sha256, stored.original
+
+
 def _refuse_contradictions(upserts: set[str], patches: set[str], deletes: set[str]) -> None:
     twice = (upserts & patches) | (upserts & deletes) | (patches & deletes)
     if twice:
@@ -141,8 +145,10 @@ def _refuse_contradictions(upserts: set[str], patches: set[str], deletes: set[st
 
 
 def _patched(namespace: NamespaceState, patch: DocumentPatch, present: dict[str, StoredDocument]) -> Patched | None:
-    """The patch as the state it leads to; None if that is the present one."""
+    """The patch as the state it leads to; None if that is the present one, or not of what the patch was made for."""
     stored = present.get(patch.id)
+    if patch.seen is not None and (stored is None or _source(stored) != _source(patch.seen)):
+        return None
     if stored is None:
         raise NotFoundError(f"there is no document {patch.id!r} in {namespace.namespace} to patch")
     result = Patched(

@@ -1,18 +1,18 @@
 """Documents to searchable chunks in stages with bounded queues between them: read → keep → chunk → embed → commit.
 
 Memory holds a few windows of chunks, whatever the corpus; a file that cannot be read is set aside and stops nothing.
-Chunking and embedding are in prepare.py.
+Chunking and embedding are in prepare.py, the commits in group.py.
 """
 
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from indexers.base import Document, InvalidPointError, Metadata, UnreadableError
+from indexers.base import Document, Metadata, UnreadableError
 from indexers.chunk import Chunker
 from indexers.read import ReadResult, extractor, is_current, read
 from indexers.sources import Source, Upload
@@ -31,9 +31,10 @@ from server.base import (
 from server.catalog import Catalog
 from server.commit import Writer
 from server.fetch import AnySource, Sources, batches, loaded
+from server.group import BeforeCommit, Grouping
 from server.originals import AT_ONCE, Originals
 from server.prepare import NewText, Preparation, Read, Window
-from server.prune import prune
+from server.prune import prune, prune_parts
 from server.settings import Settings
 from server.telemetry import Stages
 
@@ -81,7 +82,6 @@ class Receipt:
 
 
 OnProgress = Callable[[Tally], None]
-BeforeCommit = Callable[[], Awaitable[None]]
 
 
 async def at_once() -> None:
@@ -122,6 +122,7 @@ class Ingestion:
         self.tally, self.stages = Tally(), Stages()
         self.threads = BulkThreads(2, "ingest")
         self.seen: set[str] = set()
+        self.split: list[str] = []  # sources that held other documents than themselves
         self.failed: set[str] = set()  # of the sources at hand, those that are set aside
         self.new: set[str] = set()  # ids read and not yet committed that the namespace did not hold before
         self.committed: list[str] = []
@@ -133,6 +134,15 @@ class Ingestion:
         self.tally.sources = len(sources) if isinstance(sources, Sequence) else None
         cut, most = partial(self.threads.run, self._cut), self.settings.commit_documents
         preparation = Preparation(cut, self.embedder, max_documents=most, stages=self.stages)
+        grouping = Grouping(
+            self.settings,
+            self.writer,
+            state,
+            before_commit=self.before_commit,
+            on_commit=self._count,
+            set_aside=self._set_aside,
+            stages=self.stages,
+        )
         keeping: asyncio.Queue[_Kept | None] = asyncio.Queue(AT_ONCE)
         documents: asyncio.Queue[Read | None] = asyncio.Queue(LOOKUP)
         windows: asyncio.Queue[Window | None] = asyncio.Queue(1)
@@ -143,14 +153,15 @@ class Ingestion:
                 self.tasks.create_task(self._hand_on(keeping, documents))
                 self.tasks.create_task(preparation.chunk(documents, windows))
                 self.tasks.create_task(preparation.embed(windows, prepared))
-                self.tasks.create_task(self._commit(prepared, state))
+                self.tasks.create_task(grouping.commit(prepared))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
         finally:
             self.threads.close()
+        self.tally.pruned = await prune_parts(self.catalog, self.writer, state, self.split, self.seen)
         if self.target.prune:
             failed = {failure.source for failure in self.tally.failures}
-            self.tally.pruned = await prune(self.catalog, self.writer, state, self.seen, failed)
+            self.tally.pruned += await prune(self.catalog, self.writer, state, self.seen, failed)
         state = await self.catalog.namespace(self.target.collection, self.target.namespace)
         seconds = time.monotonic() - started
         return Receipt(self.tally, state.commit, seconds, tuple(self.committed), self.stages.seconds)
@@ -228,6 +239,8 @@ class Ingestion:
             await self._set_aside(state, exc)
             return
         if result is None:
+            if source.uri in self.failed:
+                await self.catalog.clear_failures(state.id, [source.uri])
             await keep(None, stored, sha256, data)
             return
         for failure in result.failures:
@@ -236,6 +249,8 @@ class Ingestion:
         if uris != [source.uri] or source.uri in self.failed:
             known = {**known, **await self.catalog.lookup(state.id, uris)}
             await self.catalog.clear_failures(state.id, {source.uri, *uris} - {f.source for f in result.failures})
+        if uris != [source.uri]:
+            self.split.append(source.uri)
         for document in result.documents:
             part = result.parts.get(document.uri, data)
             await keep(document, known.get(document.uri), document.source_sha256, part)
@@ -273,8 +288,11 @@ class Ingestion:
         self.seen.add(document.uri)
         document = replace(document, metadata={**document.metadata, **self.target.metadata})
         if before is not None and before.version == document_version(document, self.chunker.fingerprint):
-            await self._keep(before, document, origin, documents)
-            return
+            if (before.source_sha256, before.extractor) == (document.source_sha256, document.extractor):
+                document = replace(document, metadata={**before.metadata, **document.metadata})
+            if before.metadata.keys() <= document.metadata.keys():  # a patch adds; what takes away is a new text
+                await self._keep(before, document, origin, documents)
+                return
         if before is None:
             self.new.add(document_id(self.target.collection, self.target.namespace, document.uri))
         await documents.put(NewText(document, origin))
@@ -307,11 +325,12 @@ class Ingestion:
         documents: "asyncio.Queue[Read | None]",
     ) -> None:
         """The text is the same: nothing to do, unless what is kept beside it differs; `document` None: same bytes."""
-        patch = DocumentPatch(stored.id, {**stored.metadata, **self.target.metadata}, self.target.groups, origin=origin)
+        metadata = {**stored.metadata, **self.target.metadata}
+        patch = DocumentPatch(stored.id, metadata, self.target.groups, origin=origin, seen=stored)
         if document is not None:
             patch = replace(
                 patch,
-                metadata={**stored.metadata, **document.metadata},
+                metadata=document.metadata,
                 source_sha256=document.source_sha256,
                 extractor=document.extractor,
             )
@@ -348,52 +367,13 @@ class Ingestion:
             for text, chunks in zip(texts, chunked, strict=True)
         ]
 
-    async def _commit(self, prepared: "asyncio.Queue[Changes | None]", state: NamespaceState) -> None:
-        """Group windows: a commit closes after `commit_documents` documents or `commit_interval_s` seconds."""
-        upserts: list[PreparedDocument] = []
-        patches: list[DocumentPatch] = []
-        since = time.monotonic()
-        is_open = True
-        while is_open:
-            changes = await prepared.get()
-            is_open = changes is not None
-            if changes is not None:
-                upserts.extend(changes.upserts)
-                patches.extend(changes.patches)
-            is_due = (
-                not is_open
-                or len(upserts) + len(patches) >= self.settings.commit_documents
-                or time.monotonic() - since >= self.settings.commit_interval_s
-            )
-            if is_due and (upserts or patches):
-                await self.before_commit()
-                with self.stages.span("commit"):
-                    await self._write(state, Changes(upserts=tuple(upserts), patches=tuple(patches)))
-                upserts, patches, since = [], [], time.monotonic()
-
-    async def _write(self, state: NamespaceState, changes: Changes) -> None:
-        """Commit; a document that the index refuses (one numeric field too many) is set aside, the others go in."""
-        try:
-            await self.writer.commit(state, changes)
-        except InvalidPointError as exc:
-            upserts, half = changes.upserts, len(changes.upserts) // 2
-            if not upserts:
-                raise
-            if len(upserts) == 1 and not changes.patches:
-                await self._set_aside(state, UnreadableError(upserts[0].document.uri, "unsupported", str(exc)))
-                return
-            for part in (Changes(patches=changes.patches), Changes(upserts[:half]), Changes(upserts[half:])):
-                if part.upserts or part.patches:
-                    await self._write(state, part)
-        else:
-            self._count(changes.upserts, changes.patches)
-
-    def _count(self, upserts: Sequence[PreparedDocument], patches: Sequence[DocumentPatch]) -> None:
+    def _count(self, changes: Changes) -> None:
+        upserts = changes.upserts
         added = sum(cut.id in self.new for cut in upserts)
         self.new.difference_update(cut.id for cut in upserts)
         self.tally.added += added
         self.tally.replaced += len(upserts) - added
-        self.tally.patched += len(patches)
+        self.tally.patched += len(changes.patches)
         self.tally.chunks += sum(len(cut.chunks) for cut in upserts)
         self.tally.tokens += sum(len(chunk.token_ids) for cut in upserts for chunk in cut.chunks)
         self.committed.extend(cut.id for cut in upserts)

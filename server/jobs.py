@@ -24,7 +24,8 @@ from server.catalog import Catalog
 from server.catalog_jobs import Ended, Job, Room
 from server.errors import failure_of, rule_of
 from server.faults import reach
-from server.ingest import BeforeCommit, OnProgress, Receipt, Tally, Target
+from server.group import BeforeCommit
+from server.ingest import OnProgress, Receipt, Tally, Target
 from server.schemas.documents import receipt_reply
 
 BLOCK_BYTES = 2**20

@@ -40,7 +40,8 @@ from server.commit import Writer
 from server.context import assemble
 from server.fetch import Sources
 from server.generate import Generation, generate, options_of, or_fallback, room_for_passages
-from server.ingest import BeforeCommit, Ingestion, OnProgress, Receipt, Target, at_once
+from server.group import BeforeCommit
+from server.ingest import Ingestion, OnProgress, Receipt, Target, at_once
 from server.markers import MarkerFilter
 from server.originals import Originals
 from server.prompt import REFUSAL, build_prompt, is_refusal

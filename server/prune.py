@@ -1,6 +1,6 @@
-"""Deleting what a folder no longer holds: the documents of a namespace that a run did not name."""
+"""Deleting what a source no longer holds: of a folder if that is asked for, of a file that was read in any case."""
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 
 from server.base import Changes, InvalidRequestError, NamespaceState
 from server.catalog import Catalog
@@ -34,3 +34,31 @@ async def prune(catalog: Catalog, writer: Writer, state: NamespaceState, named: 
             deleted += len(gone)
         if after is None:
             return deleted
+
+
+async def prune_parts(
+    catalog: Catalog, writer: Writer, state: NamespaceState, files: Iterable[str], named: Set[str]
+) -> int:
+    """Delete what files that were read held once and hold no more ("file.jsonl#7"); returns how many documents.
+
+    `named`: all that was found in them, what could not be read included. Failures of what is gone are forgotten.
+    """
+
+    def is_gone(uri: str) -> bool:
+        return uri.startswith(start) and uri[len(start) :].isdecimal() and uri not in named
+
+    deleted = 0
+    for file in files:
+        start = f"{file}#"
+        after: str | None = start
+        while after is not None and after.startswith(start):
+            page, after = await catalog.documents(state.id, after, 1000)
+            gone = tuple(one.id for one in page if is_gone(one.uri))
+            if gone:
+                await writer.commit(state, Changes(deletes=gone))
+                deleted += len(gone)
+        after = start
+        while after is not None and after.startswith(start):
+            failures, after = await catalog.failures(state.id, after, 1000)
+            await catalog.clear_failures(state.id, [one.uri for one in failures if is_gone(one.uri)])
+    return deleted

@@ -18,7 +18,8 @@ from server.base import OverloadedError
 from server.bell import LocalBell
 from server.build import Desk
 from server.catalog_jobs import Job, Room
-from server.ingest import BeforeCommit, OnProgress, Receipt, Target
+from server.group import BeforeCommit
+from server.ingest import OnProgress, Receipt, Target
 from server.jobs import Jobs
 from tests.desks import open_desk, text_file
 from tests.live.app import new_app

@@ -125,6 +125,13 @@ def test_pptx_slides_are_pages_with_groups_and_notes() -> None:
     assert document.title == "First"
 
 
+def test_xlsx_numbers_are_found_as_they_are_written() -> None:
+    numbers = [4111111111111111, 1234567890123456.0, 0.00001, 0.1 + 0.2, 12.5, 1e300, -3.0]
+    document = read_one(make_files.workbook({"Cards": [["number"], *([n] for n in numbers)]}), "cards.xlsx")
+    shown = ["4111111111111111", "1234567890123456", "0.00001", "0.3", "12.5", "1e+300", "-3"]
+    assert document.text.split()[2:] == shown
+
+
 def test_xlsx_rows_are_whole_with_their_headers() -> None:
     rows = [["Part", "Price", "Stock"], ["Oil seal", 12.5, 3], ["Valve", 7, None]]
     document = read_one(make_files.workbook({"Parts": rows, "Empty": [], "Note": [["only words"]]}), "p.xlsx")

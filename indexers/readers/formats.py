@@ -37,7 +37,7 @@ _OFFICE = "application/vnd.openxmlformats-officedocument."
 PDF = Format("pdf", 1, "pypdfium2", "application/pdf", (".pdf",))
 DOCX = Format("docx", 1, "python-docx", _OFFICE + "wordprocessingml.document", (".docx",))
 PPTX = Format("pptx", 1, "python-pptx", _OFFICE + "presentationml.presentation", (".pptx",))
-XLSX = Format("xlsx", 1, "openpyxl", _OFFICE + "spreadsheetml.sheet", (".xlsx",))
+XLSX = Format("xlsx", 2, "openpyxl", _OFFICE + "spreadsheetml.sheet", (".xlsx",))
 HTML = Format("html", 2, "selectolax", "text/html", (".html", ".htm", ".xhtml"), is_text=True)
 MARKDOWN = Format("markdown", 2, "markdown-it-py", "text/markdown", (".md", ".markdown", ".mdown"), is_text=True)
 CSV = Format("csv", 2, "charset-normalizer", "text/csv", (".csv", ".tsv", ".tab"), is_text=True)

@@ -6,6 +6,7 @@ import threading
 import warnings
 import zipfile
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import chain, islice
 from xml.etree.ElementTree import ParseError
 
@@ -70,10 +71,17 @@ def _cell(value: object, number_format: str) -> str:
         return "TRUE" if value else "FALSE"
     if isinstance(value, float | int):
         if "%" in number_format:
-            return f"{value * 100:.10g}%"
-        return f"{value:.15g}"
+            return _plain(f"{value * 100:.10g}") + "%"
+        is_whole = isinstance(value, int) or (value.is_integer() and abs(value) < 2**53)
+        return str(int(value)) if is_whole else _plain(f"{value:.15g}")
     if isinstance(value, datetime.datetime):
         return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(" ", "minutes")
     if isinstance(value, datetime.date):
         return value.isoformat()
     return str(value)
+
+
+def _plain(digits: str) -> str:
+    """A number without its exponent, as people write it and look for it; with more than 20 places as it is."""
+    number = Decimal(digits)
+    return f"{number:f}" if abs(number.adjusted()) < 20 else digits

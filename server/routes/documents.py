@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from indexers.sources import Upload
 from server.access import readable, resolve
-from server.base import NotFoundError, StoredDocument
+from server.base import InvalidRequestError, NotFoundError, StoredDocument
 from server.check import Claim, read_span, verify
 from server.ingest import Receipt, Target
 from server.metrics import Metrics
@@ -26,7 +26,7 @@ from server.schemas.documents import (
     receipt_reply,
     text_field,
     uploads,
-    uri_of,
+    uris_of,
 )
 from server.schemas.jobs import job_reply
 
@@ -41,13 +41,17 @@ async def upload(request: Request, caller: Writer) -> Response:
     With `background=true` it returns when they are safe (202), and a job does the rest.
     """
     face = face_of(request)
+    if request.query_params:
+        field = min(request.query_params)
+        raise InvalidRequestError(f"{field!r:.100} came in the URL: send it as a form field", field)
     async with request.form(max_files=MAX_FILES, max_fields=64) as form:
         files = uploads(form)
         collection = text_field(form, "collection") or face.desk.settings.collection
         name = text_field(form, "namespace")
         (namespace,) = resolve(caller, collection, [name] if name else None)
         target = Target(collection, namespace, groups_field(form), metadata_field(form))
-        sent = [Upload(uri_of(f), f.file, f.content_type) for f in files]
+        named = zip(uris_of(files), files, strict=True)
+        sent = [Upload(uri, f.file, f.content_type) for uri, f in named]
         if background_field(form):
             job = await face.desk.jobs.add(sent, target, caller.key_id)
             return json_response(job_reply(job), 202, {"Location": f"/v1/jobs/{job.id}"})

@@ -1,6 +1,7 @@
 """Documents and citations over the wire: what an upload says of itself, and documents, receipts and verdicts out."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from server.base import InvalidRequestError, Principal, StoredDocument
 from server.ingest import Receipt, Tally
 
 MAX_URI_CHARS = 1024
+_JOINERS = "\u200c\u200d"  # of Persian, of Indian scripts, of emoji
 FIELDS = {"collection", "namespace", "groups", "metadata", "background"}
 
 
@@ -54,6 +56,11 @@ class VerifyBody(BaseModel):
 
 def uploads(form: FormData) -> list[UploadFile]:
     """The files of an upload, whatever their field is called. Raises InvalidRequestError."""
+    named = {name for name, value in form.multi_items() if isinstance(value, UploadFile)} & FIELDS
+    if named:  # as a document it would be searchable, and the upload without its groups
+        raise InvalidRequestError(
+            f"the field {min(named)!r} came as a file: send it as a plain form field, without a file name", min(named)
+        )
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     if not files:
         raise InvalidRequestError("no file: send multipart/form-data with one or more files", "file")
@@ -98,13 +105,27 @@ def metadata_field(form: FormData) -> Metadata:
         ) from exc
 
 
-def uri_of(file: UploadFile) -> str:
-    """The uri that a file goes by: its name, a relative path allowed. Raises InvalidRequestError."""
+def uris_of(files: Sequence[UploadFile]) -> list[str]:
+    """The uris that files go by: their names, relative paths allowed. Raises InvalidRequestError, for a second of one
+    name too."""
+    uris = [_uri_of(file) for file in files]
+    twice = [uri for uri, count in Counter(uris).items() if count > 1]
+    if twice:
+        raise InvalidRequestError(f"several files are called {twice[0]!r:.100}: a name may stand once", "file")
+    return uris
+
+
+def _uri_of(file: UploadFile) -> str:
     name = unicodedata.normalize("NFC", (file.filename or "").replace("\\", "/"))
     parts = [part for part in name.split("/") if part not in {"", "."}]
-    if not parts or ".." in parts or len(name) > MAX_URI_CHARS or not name.isprintable():
+    if not parts or ".." in parts or len(name) > MAX_URI_CHARS or not all(map(_is_shown, name)):
         raise InvalidRequestError(f"{name!r:.100} is no usable file name: give a printable relative one", "file")
     return "/".join(parts)
+
+
+def _is_shown(char: str) -> bool:
+    """Whether a character may stand in a name: spaces of any width and joiners may, but nothing that turns the line."""
+    return char.isprintable() or unicodedata.category(char) == "Zs" or char in _JOINERS
 
 
 # --- out -----------------------------------------------------------------------------------------------------------

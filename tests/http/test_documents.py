@@ -33,6 +33,14 @@ async def test_an_upload_says_what_it_did(http: httpx2.AsyncClient) -> None:
     assert (changed["replaced"], changed["commit"]) == (1, 2)
 
 
+async def test_names_that_systems_and_scripts_make_are_taken(http: httpx2.AsyncClient) -> None:
+    names = ["Screenshot at 3.05\u202fPM.txt", "Rapport n°\u00a05.txt", "نامه\u200cها.txt", "👩\u200d💻.txt"]
+    receipt = await upload(http, dict.fromkeys(names, "words"), namespace="named")
+    assert receipt["added"] == 4
+    listed = (await http.get("/v1/documents", params={"namespace": "named"})).json()
+    assert {one["uri"] for one in listed["data"]} == set(names)
+
+
 async def test_an_upload_of_which_nothing_can_be_read_is_refused(http: httpx2.AsyncClient) -> None:
     status, error = await refused(http, "POST", "/v1/documents", files={"file": ("bad.pdf", b"%PDF-1.7 broken")})
     assert (status, error["code"]) == (422, "unreadable")
@@ -46,6 +54,9 @@ async def test_an_upload_of_which_nothing_can_be_read_is_refused(http: httpx2.As
         ({"json": {"a": 1}}, "file"),
         ({"files": {"file": ("../../etc/passwd", b"x")}}, "file"),
         ({"files": {"file": ("a\u202eb", b"x")}}, "file"),
+        ({"files": [("file", ("a.txt", b"one")), ("file", ("./a.txt", b"two"))]}, "file"),
+        ({"files": {"file": ("a.txt", b"x"), "groups": ("blob", b"hr")}}, "groups"),
+        ({"files": {"file": ("a.txt", b"x")}, "params": {"namespace": "hr"}}, "namespace"),
         ({"files": {"file": ("a.txt", b"x")}, "data": {"metadata": "[1]"}}, "metadata"),
         ({"files": {"file": ("a.txt", b"x")}, "data": {"metadata": '{"a": {"b": 1}}'}}, "metadata"),
         ({"files": {"file": ("a.txt", b"x")}, "data": {"metdata": "{}"}}, "metdata"),
