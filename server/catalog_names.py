@@ -8,8 +8,10 @@ from typing import Any, cast
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from indexers.base import CollectionSpec, Metric, Namespace
-from server.base import Collection, ConflictError, NamespaceState, NotFoundError
+from server.base import Collection, ConflictError, InvalidRequestError, NamespaceState, NotFoundError
 from server.tables import collections, commits, documents, lives, namespaces, purges, versions
+
+MAX_NAME_CHARS = 256
 
 _ANY = select(
     namespaces.c.key,
@@ -47,10 +49,27 @@ def _collection(row: Row[*tuple[Any, ...]]) -> Collection:
     return Collection(spec, row.embedder, row.embedder_fingerprint, row.chunking)
 
 
+def _check_name(kind: str, name: str) -> None:
+    """Raises InvalidRequestError for a name that no model id (`collection:namespace`) or key's claim could carry."""
+    if (
+        not 1 <= len(name) <= MAX_NAME_CHARS
+        or not name.isprintable()
+        or name != name.strip()
+        or name == "*"
+        or (kind == "collection" and ":" in name)
+    ):
+        raise InvalidRequestError(
+            f"{name!r:.60} is no name for a {kind}: give 1 to {MAX_NAME_CHARS} printable characters without a blank at "
+            "either end; not '*', and no ':' in a collection's",
+            kind,
+        )
+
+
 # --- collections ---------------------------------------------------------------------------------------------------
 
 
 def create_collection(connection: Connection, collection: Collection) -> None:
+    _check_name("collection", collection.spec.name)
     row = connection.execute(select(collections).where(collections.c.name == collection.spec.name)).one_or_none()
     if row is not None:
         if _collection(row) != collection:
@@ -131,6 +150,7 @@ def create_namespace(connection: Connection, collection: str, name: str) -> Name
     if row is not None and row.dropping:
         raise ConflictError(f"namespace {name!r} is being dropped: run `refdesk repair`, or try again in a moment")
     if row is None:
+        _check_name("namespace", name)
         now = time.time()
         begun = {"commit_number": 0, "committed_at": now, "swept": 0, "sweeping": False, "dropping": False}
         connection.execute(insert(namespaces).values(collection_key=key, name=name, created_at=now, **begun))
@@ -210,7 +230,8 @@ def advance(connection: Connection, namespace_key: int, number: int, by: str = "
         namespaces.c.pending == number,
         namespaces.c.pending_by == by,
     )
-    now = time.time()
+    last = connection.execute(select(namespaces.c.committed_at).where(namespaces.c.key == namespace_key)).scalar()
+    now = max(time.time(), last or 0.0)  # a clock that goes back must not make what was just replaced look old
     values = {"commit_number": number, "committed_at": now, "pending": None, "pending_by": None}
     if connection.execute(update(namespaces).where(*mine).values(**values)).rowcount != 1:
         raise ConflictError(f"commit {number} was taken over by another process, which undid it: ingest again")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, update
 
-from server import catalog_changes, catalog_documents, catalog_names, catalog_plan, schema
+from server import catalog_changes, catalog_documents, catalog_names, catalog_plan, schema, tables
 from server.base import (
     CatalogUnavailableError,
     Changes,
@@ -109,6 +109,25 @@ async def test_a_collection_keeps_its_settings(catalog: Catalog) -> None:
         await catalog.collection("nowhere")
     await catalog.rechunk_collection("docs", "words-2")
     assert (await catalog.collection("docs")).chunking == "words-2"
+
+
+@pytest.mark.parametrize("name", ["", "*", " a", "a\0b", "x" * 257])
+async def test_names_that_nobody_could_give_again_are_refused(catalog: Catalog, name: str) -> None:
+    with pytest.raises(InvalidRequestError, match="no name for a namespace"):
+        await catalog.namespace("docs", name, create=True)
+    for of_collection in (name, "a:b"):
+        with pytest.raises(InvalidRequestError, match="no name for a collection"):
+            await catalog.create_collection(replace(COLLECTION, spec=replace(COLLECTION.spec, name=of_collection)))
+    assert (await catalog.namespace("docs", "Müller & Söhne:2026", create=True)).commit == 0
+
+
+async def test_a_clock_that_goes_back_makes_no_commit_older(catalog: Catalog, namespace: NamespaceState) -> None:
+    """Else a sweep would take what was replaced a moment ago for long replaced."""
+    await commit(catalog, namespace, prepare("a.md", "The pump is red."))
+    ahead = time.time() + 86_400.0
+    await catalog.write(lambda c: c.execute(update(tables.namespaces).values(committed_at=ahead)))
+    number = await commit(catalog, namespace, prepare("a.md", "The pump is blue."))
+    assert await catalog.read(catalog_names.commit_at, namespace.id, time.time() + 3600.0) < number
 
 
 async def test_namespaces_begin_at_commit_0(catalog: Catalog) -> None:
