@@ -81,7 +81,8 @@ async def open_client(settings: Settings, command: str) -> AsyncIterator[DeskCli
         async with _http("http://refdesk", token, InProcess(create_app(desk, local_token=token))) as http:
             yield DeskClient(http)
         if command == INGEST:  # a server sweeps by itself; a desk that is used without one is swept here
-            await sweep_once(desk.catalog, desk.writer, desk.originals)
+            is_local = not settings.originals_url  # a bucket is listed by requests: a server does that once a day
+            await sweep_once(desk.catalog, desk.writer, desk.originals, orphans=is_local)
     finally:
         await desk.close()
 

@@ -21,6 +21,7 @@ import pytest
 from server.cli import run_command
 from server.demo import Block, blocks, make_documents, write_docx, write_pdf
 from server.lock import DataFolderLock, holder_of
+from server.originals_folder import UNFINISHED
 from tests.desks import GUIDE, NOTES, running_server
 
 FAKES = ("--set", "embedder=fake", "--set", "generator=fake")
@@ -119,12 +120,19 @@ def test_a_desk_without_a_server_is_swept_when_something_is_ingested(shell: Shel
             catalog.commit()
         return count
 
+    assert shell("ingest", str(folder)) == 0
+    (desk,) = [part for part in (shell.data_dir / "originals").iterdir() if part.name != UNFINISHED]
+    orphan = desk / "00" / f"00{'0' * 62}-{'0' * 16}"  # of an ingestion that was killed before its commit
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"words")
+    os.utime(orphan, (0, 0))
     counts = []
     for year in ("2024", "2025", "2026", "2026"):
         (folder / "guide.md").write_text(GUIDE + f"\nRevised in {year}.\n")
         assert shell("ingest", str(folder)) == 0
         counts.append(versions())
-    assert counts == [2, 3, 3, 2], "each replaced version is a week old at the next ingestion"
+    assert not orphan.exists()
+    assert counts == [3, 3, 3, 2], "each replaced version is a week old at the next ingestion"
     assert shell("search", "Revised in 2026", "--json") == 0
     assert "2026" in json.loads(shell.out)["hits"][0]["text"]
 
