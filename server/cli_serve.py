@@ -48,10 +48,11 @@ async def _serve(settings: Settings) -> None:
                 out.print(Text("admin key, shown this once: ") + Text(admin, style="bold"))
             config = _config(create_app(desk, local_token=token))
             url = url_of(settings.host, listener.getsockname()[1])
+            _settle()
+            listener.listen()  # whoever reads the lock now may connect, and is answered in a moment
             desk.lock.update(url, token)
             err.print(f"listening on {url} after {time.perf_counter() - started:.1f} s", style="green")
             desk.jobs.start(settings.job_workers)
-            _settle()
             sweeping = asyncio.create_task(sweep_regularly(desk.catalog, desk.writer, originals=desk.originals))
             await _Server(config).serve(sockets=[listener])
             sweeping.cancel()
