@@ -69,7 +69,7 @@ def measure_ingestion(system: str, dataset: Dataset) -> Ingested:
     )
 
 
-def measure_search(system: str, desk: Path, asked: Sequence[str], port: int) -> Searched:
+def measure_search(system: str, desk: Path, asked: Sequence[str]) -> Searched:
     """An index of the desk's chunks, searched in a process that opened it, then over HTTP."""
     folder = desk if system == OURS else PEERS / "indexes" / f"{system}-{desk.name}"
     chunks = PEERS / "chunks" / desk.name
@@ -86,7 +86,7 @@ def measure_search(system: str, desk: Path, asked: Sequence[str], port: int) -> 
         for row, options in _rows(system).items():
             found = program.ask("search", questions=asked, top_k=HITS, warm=WARM, options=options)
             inside.append(Searches(row, tuple(found["ms"]), found["cpu_s"] / len(found["ms"]) * 1e3))
-    with serve(where, port, asked[0]) as service:
+    with serve(where, asked[0]) as service:
         for row, options in _rows(system).items():
             ms = service.search(asked, HITS, WARM, rerank=options.get("rerank", False))
             over_http.append(Searches(row, tuple(ms)))
@@ -140,7 +140,7 @@ def searches(arguments: argparse.Namespace) -> dict[str, Searched]:
             if not (PEERS / "chunks" / desk.name / "vectors.npy").exists():
                 export_chunks(desk, PEERS / "chunks" / desk.name)
             print(f"{system}: searching {arguments.chunks} chunks", file=sys.stderr)
-            write(known := measure_search(system, desk, asked, arguments.port), path)
+            write(known := measure_search(system, desk, asked), path)
         measured[system] = known
     return measured
 
@@ -155,7 +155,6 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS, metavar="NAME")
     parser.add_argument("--again", nargs="+", default=(), choices=SYSTEMS, metavar="NAME", help="measure anew")
     parser.add_argument("--only", choices=("ingestion", "search"))
-    parser.add_argument("--port", type=int, default=18_090)
     arguments = parser.parse_args()
     dataset = limited(arguments.dataset, arguments.documents, PEERS / f"{arguments.dataset.name}-{arguments.documents}")
     figures = Figures(

@@ -32,7 +32,6 @@ from server.settings import Settings
 MAX_TOKENS = 4  # only the first counts
 DOCUMENTS = 200
 IDLE_S = 2.0  # before each request: vLLM's processes wait busily for a second after one, and take two cores for it
-PORT = 18_480
 
 
 class Recorder:
@@ -148,10 +147,10 @@ async def compare(arguments: argparse.Namespace) -> list[Timed]:
         environment = {f"REFDESK_{name.upper()}": str(value) for name, value in given.items()}
         folder, log = Path(scratch), Path(scratch) / "server.log"
         timed: list[Timed] = []
-        with server(folder, PORT, log, REFDESK_CACHE_ENTRIES="0", **environment):
+        with server(folder, log, REFDESK_CACHE_ENTRIES="0", **environment) as running:
             async with httpx2.AsyncClient(timeout=120) as http:
                 for round_ in range(arguments.rounds + 1):
-                    found = [await measure(f"http://127.0.0.1:{PORT}", http, arguments.url, one) for one in asked]
+                    found = [await measure(running.url, http, arguments.url, one) for one in asked]
                     timed += found if round_ else []
         return timed
 

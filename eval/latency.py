@@ -23,10 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.corpus import CHUNK_TOKENS, DESK
+from server.lock import holder_of
 
 SCIFACT = Path("../shared/data/scifact/queries.jsonl")
 SQUAD = Path("../shared/data/squad")
 QUESTIONS = 400
+START_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +49,52 @@ def questions(limit: int = QUESTIONS) -> list[str]:
 @dataclass(frozen=True, slots=True)
 class Server:
     client: httpx2.Client
+    url: str
     pid: int
 
 
 @contextmanager
-def server(folder: Path, port: int, log: Path, **settings: str) -> Iterator[Server]:
-    """A server in a process of its own, as a user starts it; stopped at the end."""
+def server(folder: Path, log: Path, **settings: str) -> Iterator[Server]:
+    """A server in a process of its own, as a user starts it, on a free port; stopped at the end.
+
+    Raises SystemExit with the end of its log if it ends, or is not ready within START_S.
+    """
     env = os.environ | {
         "REFDESK_DATA_DIR": str(folder),
-        "REFDESK_PORT": str(port),
+        "REFDESK_PORT": "0",
         "REFDESK_KEYS_REQUIRED": "false",
         **settings,
     }
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         process = subprocess.Popen([sys.executable, "-m", "server", "serve"], env=env, stdout=output, stderr=output)
-    client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
     try:
-        for _ in range(600):
-            try:
-                if client.get("/ready").status_code == 200:
-                    break
-            except httpx2.TransportError:
-                time.sleep(0.1)
-        else:
-            raise SystemExit(f"the server did not become ready; its log: {log.read_text()[-2000:]}")
-        yield Server(client, process.pid)
+        if (url := _ready(process, folder)) is None:
+            raise SystemExit(f"the server did not become ready; the end of its log: {log.read_text()[-2000:]}")
+        with httpx2.Client(base_url=url, timeout=60) as client:
+            yield Server(client, url, process.pid)
     finally:
-        client.close()
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+def _ready(process: subprocess.Popen[bytes], folder: Path) -> str | None:
+    """Where the process serves, once it does; None if it ends before. The lock of its folder says where, so that no
+    other server is measured in its place."""
+    end = time.perf_counter() + START_S
+    while process.poll() is None and time.perf_counter() < end:
+        holder = holder_of(folder)
+        if holder is not None and holder.pid == process.pid and holder.url is not None and _answers(holder.url):
+            return holder.url
+        time.sleep(0.1)
+    return None
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/ready").status_code == 200
+    except httpx2.TransportError:  # the lock says where it will listen
+        return False
 
 
 def ask(client: httpx2.Client, name: str, asked: Iterable[str], **extra: object) -> Timed:
@@ -136,14 +155,13 @@ def ingestion(folder: Path, documents: Path) -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=DESK)
-    parser.add_argument("--port", type=int, default=18_080)
     parser.add_argument("--beside", type=Path, default=Path("../shared/data/squad/corpus.jsonl"))
     arguments = parser.parse_args()
     asked = questions()
     warm, first, second = asked[:20], asked[20:270], asked[270:]
     runs = []
     settings = {"REFDESK_CHUNK_TOKENS": str(CHUNK_TOKENS)}
-    with server(arguments.folder, arguments.port, Path(".cache/latency.log"), **settings) as running:
+    with server(arguments.folder, Path(".cache/latency.log"), **settings) as running:
         client = running.client
         ask(client, "warm", warm, rerank=False)
         runs.append(ask(client, "no rerank", first, rerank=False))

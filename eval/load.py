@@ -241,12 +241,10 @@ def main() -> None:
     parser.add_argument("--limit", action="store_true", help="seek the highest rate that holds p95 < 300 ms")
     parser.add_argument("--beside", type=Path, default=Path("../shared/data/scifact/corpus.jsonl"))
     parser.add_argument("--chunk-tokens", type=int, default=CHUNK_TOKENS)
-    parser.add_argument("--port", type=int, default=18_082)
     arguments = parser.parse_args()
     log, settings = Path(".cache/load.log"), {"REFDESK_CHUNK_TOKENS": str(arguments.chunk_tokens)}
-    with server(arguments.folder, arguments.port, log, **settings) as running:
-        url = f"http://127.0.0.1:{arguments.port}"
-        runs = asyncio.run(measure(arguments.folder, url, running.pid, arguments))
+    with server(arguments.folder, log, **settings) as running:
+        runs = asyncio.run(measure(arguments.folder, running.url, running.pid, arguments))
     title = f"{'limit' if arguments.limit else 'load'} {arguments.folder.name}"
     Console().print(table(title, runs))
     print(f"plots: {save(title, runs)}")

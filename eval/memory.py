@@ -75,12 +75,12 @@ async def ingestion(number: int, folder: Path) -> list[tuple[int, Held]]:
         await desk.close()
 
 
-def searching(folder: Path, searches: int, port: int) -> tuple[Held, Held]:
+def searching(folder: Path, searches: int) -> tuple[Held, Held]:
     """What a server holds when it is ready, and after that many searches."""
     settings = {"REFDESK_CHUNK_TOKENS": str(CHUNK_TOKENS)}
     asked = questions(searches)
     asked += [f"{question}?" for question in asked[: searches - len(asked)]]
-    with server(folder, port, Path(".cache/memory.log"), **settings) as running:
+    with server(folder, Path(".cache/memory.log"), **settings) as running:
         ready = Held.by(running.pid)
         ask(running.client, "searches", asked, rerank=False)
         return ready, Held.by(running.pid)
@@ -99,10 +99,9 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=CHUNKS)
     parser.add_argument("--searches", type=int, default=SEARCHES)
     parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--port", type=int, default=18_083)
     arguments = parser.parse_args()
     counted = asyncio.run(make(arguments.folder, arguments.chunks))
-    ready, after = searching(arguments.folder, arguments.searches, arguments.port)
+    ready, after = searching(arguments.folder, arguments.searches)
     title = f"a server on {counted.chunks} chunks (PSS)"
     Console().print(table(title, [("ready", ready), (f"after {arguments.searches} searches", after)]))
     with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ The far side is eval/runners/peer_run.py, run by the program's own Python.
 
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -142,15 +143,19 @@ def _check(system: str, question: str, reply: httpx2.Response) -> None:
 
 
 @contextmanager
-def serve(where: Where, port: int, first: str) -> Iterator[Service]:
-    """The program's server over what lies in the folder, once it has answered `first`; stopped at the end."""
+def serve(where: Where, first: str) -> Iterator[Service]:
+    """The program's server over what lies in the folder, once it has answered `first`; stopped at the end.
+
+    Its port is one that nobody listens on. Raises SystemExit with the end of its log if it ends or never answers.
+    """
+    port = _free_port()
     started = time.perf_counter()
     with where.log.open("w") as log:
         process = subprocess.Popen(where.command(str(port)), stdout=log, stderr=log, env=where.environment())
     client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=300)
     try:
-        while not _answers(client, where.system, first):
-            if process.poll() is not None or time.perf_counter() - started > _START_S:
+        while process.poll() is not None or not _answers(client, where.system, first):
+            if process.returncode is not None or time.perf_counter() - started > _START_S:
                 raise SystemExit(f"{where.system} does not serve; the end of its log: {where.log.read_text()[-2000:]}")
             time.sleep(0.05)
         yield Service(where.system, client, process.pid, time.perf_counter() - started)
@@ -158,6 +163,11 @@ def serve(where: Where, port: int, first: str) -> Iterator[Service]:
         client.close()
         process.terminate()
         process.wait(60)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        return int(held.getsockname()[1])
 
 
 def _answers(client: httpx2.Client, system: str, question: str) -> bool:

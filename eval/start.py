@@ -39,12 +39,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--namespaces", type=int, default=1000)
     parser.add_argument("--searches", type=int, default=1000)
-    parser.add_argument("--port", type=int, default=18_081)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(make(Path(folder), arguments.namespaces))
         started = time.perf_counter()
-        with server(Path(folder), arguments.port, Path(folder, "log")) as running:
+        with server(Path(folder), Path(folder, "log")) as running:
             ready_s = time.perf_counter() - started
             for i in range(arguments.searches):
                 body = {"question": f"How often is pump {i} serviced?", "namespace": f"site-{i % arguments.namespaces}"}

@@ -1,7 +1,6 @@
 """The comparison with other programs: its data, its tables, and its protocol on refdesk with the fake embedder."""
 
 import json
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -35,13 +34,6 @@ def searched(row: str, ms: float) -> Searched:
 @pytest.fixture
 def where(tmp_path: Path) -> Where:
     return Where("refdesk", Path(sys.executable), "fake", tmp_path / "data", tmp_path / "log")
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 def test_fewer_documents_are_the_judged_ones_and_the_questions_that_they_answer(tmp_path: Path) -> None:
@@ -101,7 +93,7 @@ def test_tables_have_a_row_a_program_and_as_many_cells_as_heads() -> None:
     assert "| peer | 600 (0) | 25.0 |" in ingestion_table(figures, QRELS)
 
 
-def test_refdesk_ingests_finds_and_serves_by_the_protocol(where: Where, tmp_path: Path, free_port: int) -> None:
+def test_refdesk_ingests_finds_and_serves_by_the_protocol(where: Where, tmp_path: Path) -> None:
     corpus = write_dataset(tmp_path / "topics") / "corpus.jsonl"
     with Program(where) as program:
         assert "openvino" in program.versions
@@ -111,7 +103,7 @@ def test_refdesk_ingests_finds_and_serves_by_the_protocol(where: Where, tmp_path
     assert len(found["ms"]) == len(found["found"]) == len(TOPICS) - 2
     assert found["found"][0][0] == "d2"
     assert found["peak_mib"] > 10
-    with serve(where, free_port, asked[0]) as service:
+    with serve(where, asked[0]) as service:
         assert len(service.search(asked, 2, 1, rerank=True)) == len(TOPICS) - 1
         assert service.start_s > 0
         assert service.peak_mib() > 10
@@ -120,6 +112,9 @@ def test_refdesk_ingests_finds_and_serves_by_the_protocol(where: Where, tmp_path
 def test_a_program_that_dies_says_why(where: Where, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="No such file"), Program(where) as program:
         program.ask("ingest", corpus=str(tmp_path / "nothing.jsonl"))
+    no_folder = replace(where, folder=where.log)
+    with pytest.raises(SystemExit, match=r"(?s)refdesk does not serve; .*FileExistsError"), serve(no_folder, "q"):
+        raise AssertionError("it serves")
 
 
 def test_the_size_of_an_environment_says_what_is_of_cuda(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.latency import server
 from eval.load import Load, Reply, Sample, arrivals, chat, highest_rate, questions, run, said, search, table
 from eval.load_page import Line, write_page
-from tests.desks import GUIDE, QUESTION, open_desk, open_http, upload
+from server.lock import holder_of
+from tests.desks import GUIDE, QUESTION, open_desk, open_http, running_server, upload
 
 
 @given(st.floats(0.5, 200), st.floats(0.1, 20), st.integers(0, 5))
@@ -71,6 +73,20 @@ async def test_a_chat_says_whether_its_answer_is_a_refusal(tmp_path: Path) -> No
         assert await chat(client)(QUESTION) == Reply(200, is_refusal=False)
         assert await chat(client)("Zymurgy quaffs jovial xylophones.") == Reply(200, is_refusal=True)
         assert await search(client, rerank=False)(QUESTION) == Reply(200)
+
+
+def test_the_server_measured_is_the_one_that_was_started(tmp_path: Path) -> None:
+    folder, log, fake = tmp_path / "data", tmp_path / "logs" / "log", {"REFDESK_EMBEDDER": "fake"}
+    with (
+        running_server(folder) as url,
+        pytest.raises(SystemExit, match=r"(?s)the end of its log: .*held by process"),
+        server(folder, log, **fake),
+    ):
+        raise AssertionError("somebody else's server is measured")
+    with server(folder, log, **fake) as running:
+        assert running.url != url
+        assert (holder := holder_of(folder)) is not None
+        assert (holder.pid, holder.url) == (running.pid, running.url)
 
 
 def test_no_question_is_asked_twice(tmp_path: Path) -> None:

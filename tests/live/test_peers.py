@@ -1,7 +1,6 @@
 """Each compared program by its runner: what it ingested it finds, what it was handed it keeps, opens and serves."""
 
 import json
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +47,6 @@ def test_what_is_handed_over_is_kept_opened_and_served(where: Where, tmp_path: P
         found = program.ask("search", questions=QUESTIONS, top_k=5, warm=1, options={})
     assert len(found["ms"]) == len(QUESTIONS) - 1
     assert all(len(hits) == 5 and set(hits) <= texts.keys() for hits in found["found"])
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = int(held.getsockname()[1])
-    with serve(where, port, QUESTIONS[0]) as service:
+    with serve(where, QUESTIONS[0]) as service:
         assert len(service.search(QUESTIONS, 5, 1, rerank=False)) == len(QUESTIONS) - 1
         assert service.peak_mib() > 100
