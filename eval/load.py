@@ -47,6 +47,7 @@ class Sample:
     latency_ms: float
     status: int
     is_refusal: bool | None = None
+    way: str = ""  # of a mix
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +92,36 @@ class Load:
         """Whether p95 stays under LIMIT_MS with every request answered."""
         return self.percentile(95) < LIMIT_MS and len(self.answered) == len(self.samples)
 
+    @property
+    def by_way(self) -> list["Load"]:
+        """A load for each way of a mix, since a search's latency and a chat's have nothing in common; else this one."""
+        ways = list(dict.fromkeys(sample.way for sample in self.samples))
+        if len(ways) < 2:
+            return [self]
+        parts = {way: tuple(sample for sample in self.samples if sample.way == way) for way in ways}
+        return [
+            replace(self, name=f"{self.name}: {way}", rate=self.rate * len(part) / len(self.samples), samples=part)
+            for way, part in parts.items()
+        ]
+
 
 Send = Callable[[str], Awaitable[Reply]]
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A kind of request, and the questions that it asks."""
+
+    name: str
+    send: Send
+    asked: Iterator[str]
+
+
 def arrivals(rate: float, seconds: float, seed: int = 0) -> list[float]:
-    """When requests are due: a Poisson process, gaps exponential with mean 1 / rate, the same for the same seed."""
-    gaps = np.random.default_rng(seed).exponential(1 / rate, int(2 * rate * seconds) + 10)
-    due = np.cumsum(gaps)
-    return [float(at) for at in due[due < seconds]]
+    """When requests are due: a Poisson process given its count, whose instants are uniform. The count is the rate's own
+    (to half a request), so that the rate that a table names was due. The same for the same seed."""
+    due = np.random.default_rng(seed).uniform(0, seconds, round(rate * seconds))
+    return [float(at) for at in np.sort(due)]
 
 
 def questions(file: Path, field: str) -> Iterator[str]:
@@ -110,18 +132,19 @@ def questions(file: Path, field: str) -> Iterator[str]:
             yield f"{question} ({lap})" if lap else question
 
 
-async def run(name: str, rate: float, seconds: float, sends: Sequence[tuple[Send, Iterator[str]]], pid: int) -> Load:
+async def run(name: str, rate: float, seconds: float, ways: Sequence[Way], pid: int) -> Load:
     """One run; request i goes by the i-th way in turn. All answers are awaited."""
     started = time.perf_counter()
     memory: list[tuple[float, float]] = []
 
-    async def one(due: float, send: Send, question: str) -> Sample:
+    async def one(due: float, way: Way) -> Sample:
+        question = next(way.asked)
         await asyncio.sleep(max(0.0, started + due - time.perf_counter()))
         try:
-            reply = await send(question)
+            reply = await way.send(question)
         except httpx2.TransportError:
             reply = Reply(0)
-        return Sample(due, (time.perf_counter() - started - due) * 1e3, reply.status, reply.is_refusal)
+        return Sample(due, (time.perf_counter() - started - due) * 1e3, reply.status, reply.is_refusal, way.name)
 
     async def watch() -> None:
         while True:
@@ -130,10 +153,8 @@ async def run(name: str, rate: float, seconds: float, sends: Sequence[tuple[Send
 
     watching = asyncio.create_task(watch())
     try:
-        due = arrivals(rate, seconds)
-        ways = [sends[i % len(sends)] for i in range(len(due))]
         samples = await asyncio.gather(
-            *(one(at, send, next(asked)) for at, (send, asked) in zip(due, ways, strict=True))
+            *(one(due, ways[i % len(ways)]) for i, due in enumerate(arrivals(rate, seconds)))
         )
     finally:
         watching.cancel()
@@ -180,41 +201,45 @@ async def measure(folder: Path, url: str, pid: int, arguments: argparse.Namespac
     runs: list[Load] = []
     limits = httpx2.Limits(max_connections=1024, max_keepalive_connections=256)
     async with httpx2.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
-        plain, reranked, answered = search(client, rerank=False), search(client, rerank=True), chat(client)
-        await run("warm", _WARM_UP, 1, [(plain, asked)], pid)
+        plain = Way("search, no rerank", search(client, rerank=False), asked)
+        reranked = Way("search", search(client, rerank=True), asked)
+        answered = Way("chat", chat(client), asked_in_chats)
+        await run("warm", _WARM_UP, 1, [plain], pid)
         if arguments.limit:
-            for name, send in (("search, no rerank", plain), ("search", reranked)):
+            for way in (plain, reranked):
 
-                def attempt(rate: float, name: str = name, send: Send = send) -> Awaitable[Load]:
-                    return run(name, rate, arguments.seconds, [(send, asked)], pid)
+                def attempt(rate: float, way: Way = way) -> Awaitable[Load]:
+                    return run(way.name, rate, arguments.seconds, [way], pid)
 
                 rate, tried = await highest_rate(attempt)
-                runs += [replace(load, name=f"{name}: {'holds' if load.holds else 'too fast'}") for load in tried]
-                Console().print(f"{folder}: {name} holds p95 < {LIMIT_MS:g} ms up to {rate:.3g} a second")
+                runs += [replace(load, name=f"{way.name}: {'holds' if load.holds else 'too fast'}") for load in tried]
+                Console().print(f"{folder}: {way.name} holds p95 < {LIMIT_MS:g} ms up to {rate:.3g} a second")
             return runs
-        await run("warm", _WARM_UP, 1, [(answered, asked_in_chats)], pid)
-        mixes = {"search": [(reranked, asked)], "chat": [(answered, asked_in_chats)]}
-        for name, sends in mixes.items():
-            runs.append(await run(name, arguments.rate, arguments.seconds, sends, pid))
+        await run("warm", _WARM_UP, 1, [answered], pid)
+        for way in (reranked, answered):
+            runs.append(await run(way.name, arguments.rate, arguments.seconds, [way], pid))
         with ExitStack() as stack:
             await asyncio.to_thread(stack.enter_context, ingestion(folder, arguments.beside))
-            sends = [*[(reranked, asked)] * 3, (answered, asked_in_chats)]
-            runs.append(
-                await run("3 searches to 1 chat, beside an ingestion", arguments.rate, arguments.seconds, sends, pid)
-            )
+            name, mix = "3 searches to 1 chat, beside an ingestion", [*[reranked] * 3, answered]
+            runs.append(await run(name, arguments.rate, arguments.seconds, mix, pid))
     return runs
 
 
 def table(title: str, runs: Sequence[Load]) -> Table:
+    """A row for each way of each run. The memory is the server's, whatever the way."""
     heads = ("p50 ms", "p95 ms", "p99 ms", "HTTP 429", "failed", "refused answers", "MiB, first to last")
     out = Table("", "due/s", "answered/s", *heads, title=title)
-    for load in runs:
+    for load in _by_way(runs):
         percentiles = (f"{load.percentile(q):.0f}" for q in (50, 95, 99))
         memory = f"{load.memory[0][1]:.0f} to {load.memory[-1][1]:.0f}" if load.memory else ""
         rates = (f"{load.rate:.3g}", f"{len(load.answered) / load.seconds:.1f}")
         counts = (str(load.turned_away), str(load.failed), load.refusals)
         out.add_row(load.name, *rates, *percentiles, *counts, memory)
     return out
+
+
+def _by_way(runs: Sequence[Load]) -> list[Load]:
+    return [part for load in runs for part in load.by_way]
 
 
 def said(load: Load) -> str:
@@ -228,7 +253,9 @@ def save(title: str, runs: Sequence[Load]) -> Path:
     OUTPUT.mkdir(parents=True, exist_ok=True)
     name = title.replace(" ", "-").replace("/", "-").strip("-.")
     (OUTPUT / f"{name}.json").write_text(json.dumps([asdict(load) for load in runs]))
-    latencies = [Line(load.name, tuple((s.due_s, s.latency_ms) for s in load.samples), said(load)) for load in runs]
+    latencies = [
+        Line(load.name, tuple((s.due_s, s.latency_ms) for s in load.samples), said(load)) for load in _by_way(runs)
+    ]
     memory = [Line(load.name, load.memory) for load in runs]
     return write_page(OUTPUT / f"{name}.html", title, latencies, memory)
 

@@ -11,22 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.latency import server
-from eval.load import Load, Reply, Sample, arrivals, chat, highest_rate, questions, run, said, search, table
+from eval.load import Load, Reply, Sample, Way, arrivals, chat, highest_rate, questions, run, said, search, table
 from eval.load_page import Line, write_page
 from server.lock import holder_of
 from tests.desks import GUIDE, QUESTION, open_desk, open_http, running_server, upload
 
 
 @given(st.floats(0.5, 200), st.floats(0.1, 20), st.integers(0, 5))
-def test_arrivals_lie_in_the_run_in_order_and_are_the_same_for_a_seed(rate: float, seconds: float, seed: int) -> None:
+def test_as_many_are_due_as_the_rate_says_in_order_and_the_same_for_a_seed(
+    rate: float, seconds: float, seed: int
+) -> None:
     due = arrivals(rate, seconds, seed)
+    assert len(due) == round(rate * seconds)
     assert due == sorted(due) == arrivals(rate, seconds, seed)
-    assert all(0 < at < seconds for at in due)
+    assert all(0 <= at < seconds for at in due)
 
 
-def test_arrivals_come_at_the_rate() -> None:
-    counts = [len(arrivals(20, 50, seed)) for seed in range(20)]
-    assert np.mean(counts) == pytest.approx(1000, rel=0.05)
+def test_gaps_between_arrivals_are_a_poisson_processs() -> None:
+    gaps = np.diff(arrivals(20, 500))
+    assert gaps.mean() == pytest.approx(1 / 20, rel=0.01)
+    assert gaps.std() == pytest.approx(1 / 20, rel=0.05)  # of evenly spaced ones it is 0
 
 
 async def test_latency_counts_from_when_a_request_was_due() -> None:
@@ -40,12 +44,28 @@ async def test_latency_counts_from_when_a_request_was_due() -> None:
             await asyncio.sleep(0.02)
         return Reply(200 if sent % 10 else 429)
 
-    load = await run("slow", 200, 0.3, [(slow, repeat("q"))], os.getpid())
+    load = await run("slow", 200, 0.3, [Way("search", slow, repeat("q"))], os.getpid())
     assert len(load.samples) == sent == len(arrivals(200, 0.3))
     last = max(load.samples, key=lambda sample: sample.due_s)
     assert last.latency_ms > 20 * (len(load.samples) - 1) - 1000 * last.due_s
     assert load.seconds * 1000 >= 20 * len(load.samples)
     assert load.memory[0][1] > 1
+
+
+async def test_a_mix_has_a_row_for_each_of_its_ways() -> None:
+    async def fast(_: str) -> Reply:
+        return Reply(200)
+
+    async def slow(_: str) -> Reply:
+        await asyncio.sleep(0.2)
+        return Reply(200, is_refusal=False)
+
+    ways = [*[Way("search", fast, repeat("q"))] * 3, Way("chat", slow, repeat("q"))]
+    load = await run("mix", 80, 0.5, ways, os.getpid())
+    rows = list(zip(*(column.cells for column in table("", [load]).columns), strict=True))
+    assert [row[:2] for row in rows] == [("mix: search", "60"), ("mix: chat", "20")]
+    assert float(rows[0][4]) < 200 <= float(rows[1][3])  # the searches' p95, the chats' p50
+    assert [row[8] for row in rows] == ["", "0 of 10"]
 
 
 async def test_the_highest_rate_that_holds_is_found_within_a_tenth() -> None:
