@@ -1,11 +1,13 @@
 """`python -m eval.chunking`: how cutting documents changes what a search brings of the words that were wanted.
 
 Five corpora with marked gold spans go through the served pipeline, cut one way after the other; every way is asked
-every question. The table compares each with the present default, by a paired randomisation test.
+every question. The table compares each with the present default, by a paired randomisation test. What was measured is
+kept for the same texts and questions, model and precision, and commit.
 """
 
 import argparse
 import asyncio
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +18,13 @@ import numpy as np
 
 from eval.answer_metrics import Table
 from eval.compare import randomisation_test
-from eval.evaluation import namespace_of
+from eval.evaluation import commit_of_this_code, kept, namespace_of
 from eval.span_metrics import TokenSpan, overlap, positions, token_span, within
 from eval.strategies import SpanChunker, library, room_for_text, windows
 from indexers.base import Int32
 from indexers.chunk import Chunker, ChunkSettings
 from indexers.sources import Upload
+from models.base import EmbedderInfo
 from server.base import SearchRequest
 from server.build import Desk, build
 from server.ingest import Target
@@ -167,11 +170,13 @@ def _means(way: Way, chunks: int, corpora: Corpora, found: Sequence[Sequence[Tok
 
 
 def table(measured: Sequence[Measured]) -> Table:
-    """A way a row; p is of the difference to the default in the recall within the judged budget."""
+    """A way a row; p is of the difference to the default in the recall within the judged budget, if it was measured."""
     default = next((one for one in measured if one.way == DEFAULT), None)
     rows = []
     for one in measured:
-        differences = np.array(one.judged) - np.array(default.judged if default else one.judged)
+        p = ""
+        if default is not None and one.way != DEFAULT:
+            p = f"{randomisation_test(np.array(one.judged) - np.array(default.judged)):.3f}"
         mark = "**" if one.way == DEFAULT else ""
         rows.append(
             [
@@ -182,12 +187,28 @@ def table(measured: Sequence[Measured]) -> Table:
                 *(f"{value:.3f}" for value in (one.recall, one.precision, one.iou)),
                 f"{one.tokens:.0f}",
                 *(f"{value:.3f}" for value in one.within.values()),
-                f"{randomisation_test(differences):.3f}" if one.way != DEFAULT else "",
+                p,
             ]
         )
     firsts = [f"{name} at {HITS} hits" for name in ("recall", "precision", "IoU", "tokens")]
     budgets = [f"recall within {budget:,}" for budget in BUDGETS]
     return Table(["strategy", "tokens", "overlap", "chunks", *firsts, *budgets, f"p ({_JUDGED:,})"], rows)
+
+
+async def embedder_of(folder: Path) -> EmbedderInfo:
+    """Who embeds, with the settings as they are."""
+    desk = await build(Settings(data_dir=folder), command="eval.chunking")
+    try:
+        return desk.pipeline.models.embedder.info
+    finally:
+        await desk.close()
+
+
+def results(folder: Path, texts: Mapping[str, str], questions: Sequence[Marked], embedder: EmbedderInfo) -> Path:
+    """Where the ways measured on these texts and questions, by this model in this precision, are kept."""
+    asked = [asdict(question) for question in questions]
+    shaped_by = json.dumps([texts, asked, embedder.fingerprint, embedder.precision])
+    return folder / f"measured-{hashlib.sha256(shaped_by.encode()).hexdigest()[:12]}.json"
 
 
 def _known(file: Path) -> Iterator[Measured]:
@@ -203,14 +224,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="STRATEGY", help="only these strategies")
     given = parser.parse_args()
     texts, questions = read_corpora(given.data)
-    file = given.folder / "measured.json"
+    folder = kept(given.folder, commit_of_this_code())
+    embedder = asyncio.run(embedder_of(folder / "desk"))
+    file = results(folder, texts, questions, embedder)
     measured = {one.way: one for one in _known(file)}
     for way in WAYS:
         if way not in measured and (not given.only or way.strategy in given.only):
-            measured[way] = asyncio.run(measure(way, given.folder / "desk", texts, questions))
+            measured[way] = asyncio.run(measure(way, folder / "desk", texts, questions))
             file.write_text(json.dumps([asdict(one) for one in measured.values()]))
             print(f"{way}: recall within {_JUDGED} tokens {measured[way].within[str(_JUDGED)]:.3f}", flush=True)
-    print(f"\n{len(questions)} questions\n\n{table([measured[way] for way in WAYS if way in measured])}")
+    rows = table([measured[way] for way in WAYS if way in measured])
+    print(f"\n{len(questions)} questions, {embedder.name} in {embedder.precision}\n\n{rows}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ A data set in BEIR's layout is ingested first, into a folder of its own; one's o
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -181,6 +182,19 @@ def commit_of_this_code() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+" if changed else "")
+
+
+def kept(root: Path, commit: str | None) -> Path:
+    """The folder of this code's data and runs, one a commit: no verdict outlives the code it is of.
+
+    What a tree that differs from its commit left there is deleted, since nobody can say which code it is of.
+    """
+    if commit is not None and not commit.endswith("+"):
+        return root / commit
+    folder = root / "uncommitted"
+    if folder.exists():
+        shutil.rmtree(folder)
+    return folder
 
 
 def machine() -> dict[str, object]:

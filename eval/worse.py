@@ -20,7 +20,7 @@ from rich.table import Table
 from eval.bf16 import Bf16Embedder
 from eval.compare import Comparison, compare
 from eval.datasets import Dataset, read_dataset
-from eval.evaluation import commit_of_this_code, evaluate, ingest
+from eval.evaluation import commit_of_this_code, evaluate, ingest, kept
 from eval.record import Run, read_baseline, write
 from eval.run import settings_for
 from models.base import (
@@ -146,19 +146,6 @@ def _model_with_wrong_pooling(folder: Path) -> Path:
     config = json.loads(pooling.read_text())
     config |= {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}
     pooling.write_text(json.dumps(config))
-    return folder
-
-
-def kept(root: Path, commit: str | None) -> Path:
-    """The folder of this code's data and runs, one a commit: no verdict outlives the code it is of.
-
-    What a tree that differs from its commit left there is deleted, since nobody can say which code it is of.
-    """
-    if commit is not None and not commit.endswith("+"):
-        return root / commit
-    folder = root / "uncommitted"
-    if folder.exists():
-        shutil.rmtree(folder)
     return folder
 
 

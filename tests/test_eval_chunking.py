@@ -1,6 +1,7 @@
 """Token-level metrics of retrieved spans, by hand and by invariant; other ways of cutting; the corpora."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.chunking import read_corpora
+from eval.chunking import DEFAULT, Marked, Measured, Way, read_corpora, results, table
 from eval.span_metrics import TokenSpan, overlap, positions, token_span, within
 from eval.strategies import SpanChunker, windows
 from indexers.base import Document
 from indexers.chunk import ChunkSettings
-from models.fake import WordTokenizer
+from models.fake import FakeEmbedder, WordTokenizer
 
 TEXT = "one two three four five six seven eight nine ten"
 spans = st.builds(
@@ -92,3 +93,25 @@ def test_corpora_are_read_with_offsets_into_the_text_as_it_is_stored(tmp_path: P
     [(name, start, end)] = question.wanted
     assert texts[name][start:end] == "two"
     assert np.array_equal(texts[name], TEXT)
+
+
+def test_what_was_measured_counts_for_the_same_texts_questions_model_and_precision_only(tmp_path: Path) -> None:
+    texts, questions, info = {"numbers": TEXT}, [Marked("Which?", [("numbers", 0, 3)])], FakeEmbedder().info
+    kept = results(tmp_path, texts, questions, info)
+    assert kept == results(tmp_path, dict(texts), list(questions), replace(info))
+    for other in (
+        results(tmp_path, {"numbers": TEXT + " eleven"}, questions, info),
+        results(tmp_path, texts, [replace(questions[0], wanted=[("numbers", 0, 7)])], info),
+        results(tmp_path, texts, questions, replace(info, fingerprint="of another model")),
+        results(tmp_path, texts, questions, replace(info, precision="int8")),
+    ):
+        assert other != kept
+
+
+def test_without_the_default_way_nothing_has_a_p() -> None:
+    default, other = (
+        Measured(way, 1, 0.5, 0.5, 0.5, 9, {"500": 0.5}, judged)
+        for way, judged in ((DEFAULT, [1.0]), (Way("windows", 128, 0.2), [0.0]))
+    )
+    assert [row[-1] for row in table([default, other]).rows] == ["", "1.000"]
+    assert [row[-1] for row in table([other]).rows] == [""]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from eval.bf16 import Bf16Embedder, rounded
 from eval.checkpoints import SPECIMENS, write_checkpoint
-from eval.worse import VARIANTS, TruncatingEmbedder, kept
+from eval.evaluation import kept
+from eval.worse import VARIANTS, TruncatingEmbedder
 from models.base import Passage
 from models.fake import FakeEmbedder
 from models.openvino import OpenVinoEmbedder
