@@ -2,7 +2,8 @@
 
 `python -m eval.compare_peers` ingests SciFact into each and asks its questions, then searches the chunks of
 .cache/desk-100k (`python -m eval.corpus` makes them) in-process and over HTTP. What is measured stays in
-.cache/peers/results: a run that was stopped goes on where it was, `--again NAME` measures one anew.
+.cache/peers/results with its date, commit and machine: a run that was stopped goes on where it was, `--again NAME`
+measures one anew.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from eval.peer_figures import (
     write,
 )
 from eval.peer_process import Program, Where, serve
-from eval.peer_tables import OURS, ingestion_table, search_table, verdicts, versions_of
+from eval.peer_tables import OURS, ingestion_table, marked, origins_of, search_table, verdicts, versions_of
 from eval.peers import PEERS, ROOT, peer_python, peer_size
 from models.store import ModelStore
 
@@ -66,6 +67,8 @@ def measure_ingestion(system: str, dataset: Dataset) -> Ingested:
         peak_mib=found["peak_mib"],
         searches=tuple(searches),
         measured_at=now(),
+        commit=commit_of_this_code(),
+        machine=machine(),
     )
 
 
@@ -100,6 +103,8 @@ def measure_search(system: str, desk: Path, asked: Sequence[str]) -> Searched:
             in_process=tuple(inside),
             over_http=tuple(over_http),
             measured_at=now(),
+            commit=commit_of_this_code(),
+            machine=machine(),
         )
 
 
@@ -161,18 +166,20 @@ def main() -> None:
         ingestions(arguments, dataset) if arguments.only != "search" else {},
         searches(arguments) if arguments.only != "ingestion" else {},
     )
-    print("\n\n".join(report(figures, dataset)))
+    print("\n\n".join(report(figures, dataset, arguments.questions)))
 
 
-def report(figures: Figures, dataset: Dataset) -> list[str]:
-    """Tables, verdicts and versions, as Markdown."""
-    about = machine()
-    parts = [f"{now()[:10]}, {about['cores']} cores of {about['cpu']}, commit {commit_of_this_code()}"]
+def report(figures: Figures, dataset: Dataset, asked: int) -> list[str]:
+    """Tables with what they are of, verdicts and versions, as Markdown. `asked`: questions wanted of the chunks."""
+    figures, notes = marked(figures, commit_of_this_code())
+    parts = []
     if OURS in figures.ingested:
         parts += [f"{dataset.name}, {len(dataset.documents)} documents", ingestion_table(figures, dataset.qrels)]
+        parts.append(origins_of(figures.ingested, len(dataset.questions)))
     if figures.searched:
         parts += [f"{next(iter(figures.searched.values())).chunks} chunks", search_table(figures)]
-    return [*parts, *verdicts(figures, dataset.qrels), versions_of(figures.ingested or figures.searched)]
+        parts.append(origins_of(figures.searched, asked))
+    return [*parts, *notes, *verdicts(figures, dataset.qrels), versions_of(figures.ingested or figures.searched)]
 
 
 if __name__ == "__main__":

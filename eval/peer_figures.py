@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+Machine = dict[str, object]  # eval.evaluation.machine
+
 
 @dataclass(frozen=True, slots=True)
 class Searches:
@@ -33,6 +35,13 @@ class Ingested:
     peak_mib: float
     searches: tuple[Searches, ...]
     measured_at: str
+    commit: str | None = None  # of this code; None, as the machine: not known
+    machine: Machine | None = None
+
+    @property
+    def asked(self) -> int:
+        """How many questions."""
+        return len(self.searches[0].ms)
 
     @property
     def per_second(self) -> float:
@@ -52,6 +61,13 @@ class Searched:
     in_process: tuple[Searches, ...]
     over_http: tuple[Searches, ...]
     measured_at: str
+    commit: str | None = None  # of this code; None, as the machine: not known
+    machine: Machine | None = None
+
+    @property
+    def asked(self) -> int:
+        """How many questions."""
+        return len(self.in_process[0].ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Figures of compared programs as Markdown tables, and whether refdesk is ahead by what it means to be ahead."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -143,6 +144,42 @@ def _optional(value: float | None) -> str:
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def origins_of(measured: Mapping[str, Ingested] | Mapping[str, Searched], asked: int) -> str:
+    """When, where, at which commit and with how many questions it was measured: one line if that is the same for all,
+    else a line a program. `asked`: how many questions were to be."""
+    each = {name: _origin(one, asked) for name, one in measured.items()}
+    if len(set(each.values())) == 1:
+        return next(iter(each.values()))
+    return "\n".join(f"- {name}: {origin}" for name, origin in each.items())
+
+
+def _origin(one: Ingested | Searched, asked: int) -> str:
+    where = f"{one.machine['cores']} cores of {one.machine['cpu']}" if one.machine else "machine unknown"
+    questions = f"{one.asked} questions" + ("" if one.asked == asked else f", not the {asked} asked for")
+    return f"{one.measured_at[:10]}, {where}, commit {one.commit or 'unknown'}, {questions}"
+
+
+def marked(figures: Figures, present: str | None) -> tuple[Figures, list[str]]:
+    """The figures with a * on refdesk's rows that are not known to be of the present commit, and what the * means."""
+    ingested, searched = dict(figures.ingested), dict(figures.searched)
+    others = [one.commit for one in (ingested.get(OURS), searched.get(OURS)) if one and _is_other(one.commit, present)]
+    if (into := ingested.get(OURS)) and _is_other(into.commit, present):
+        ingested[OURS] = replace(into, searches=_starred(into.searches))
+    if (out := searched.get(OURS)) and _is_other(out.commit, present):
+        searched[OURS] = replace(out, in_process=_starred(out.in_process), over_http=_starred(out.over_http))
+    commits = " and ".join(dict.fromkeys(commit or "unknown" for commit in others))
+    note = f"* commit {commits}; the present one is {present or 'unknown'}: `--again {OURS}` measures anew"
+    return Figures(ingested, searched), [note] if others else []
+
+
+def _is_other(commit: str | None, present: str | None) -> bool:
+    return commit is None or commit != present
+
+
+def _starred(searches: Sequence[Searches]) -> tuple[Searches, ...]:
+    return tuple(replace(one, row=f"{one.row} *") for one in searches)
 
 
 def versions_of(measured: Mapping[str, Ingested] | Mapping[str, Searched]) -> str:

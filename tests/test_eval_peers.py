@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from eval.peer_data import limited
-from eval.peer_figures import Figures, Ingested, Searched, Searches, read_ingested, write
+from eval.peer_figures import Figures, Ingested, Searched, Searches, read_ingested, read_searched, write
 from eval.peer_process import Program, Where, serve
-from eval.peer_tables import ingestion_table, search_table, verdicts
+from eval.peer_tables import ingestion_table, marked, origins_of, search_table, verdicts
 from eval.peers import peer_size
 from tests.test_eval import TOPICS, write_dataset
 
@@ -91,6 +91,30 @@ def test_tables_have_a_row_a_program_and_as_many_cells_as_heads() -> None:
         assert len(lines) == 4
         assert len({line.count("|") for line in lines}) == 1
     assert "| peer | 600 (0) | 25.0 |" in ingestion_table(figures, QRELS)
+
+
+def test_figures_say_what_they_are_of_and_refdesks_of_another_commit_are_marked(tmp_path: Path) -> None:
+    old, machine = searched("peer", 5), {"cores": 2, "cpu": "Zen"}
+    write(old, tmp_path / "old.json")
+    known = json.loads((tmp_path / "old.json").read_text())
+    del known["commit"], known["machine"]  # as it was written before
+    (tmp_path / "old.json").write_text(json.dumps(known))
+    assert read_searched(tmp_path / "old.json") == old
+    ours = replace(searched("refdesk", 1), commit="a1", machine=machine)
+    assert origins_of({"refdesk": ours}, 20) == "2026-11-23, 2 cores of Zen, commit a1, 20 questions"
+    assert origins_of({"refdesk": ours, "peer": old}, 99).splitlines() == [
+        "- refdesk: 2026-11-23, 2 cores of Zen, commit a1, 20 questions, not the 99 asked for",
+        "- peer: 2026-11-23, machine unknown, commit unknown, 20 questions, not the 99 asked for",
+    ]
+    figures = Figures({"refdesk": ingested("refdesk", 1, 1, RIGHT)}, {"refdesk": ours, "peer": old})
+    found, [note] = marked(figures, "a1")
+    assert found.searched == figures.searched
+    assert found.ingested["refdesk"].searches[0].row == "refdesk *"
+    assert note == "* commit unknown; the present one is a1: `--again refdesk` measures anew"
+    found, [note] = marked(replace(figures, ingested={}), "b2")
+    assert "| refdesk * | 1.0 |" in search_table(found)
+    assert note.startswith("* commit a1; the present one is b2")
+    assert marked(Figures({}, {"refdesk": ours}), "a1") == (Figures({}, {"refdesk": ours}), [])
 
 
 def test_refdesk_ingests_finds_and_serves_by_the_protocol(where: Where, tmp_path: Path) -> None:
