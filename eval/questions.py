@@ -8,14 +8,17 @@ one question, are several answers to it.
 import csv
 import difflib
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
 from pathlib import Path
 
 from eval.datasets import DatasetError, json_rows, lines
+from indexers.base import Mark
 from indexers.structure import Pages
 from server.base import NamespaceState, StoredChunk, StoredDocument
 from server.catalog import Catalog
+from server.catalog_plan import chunk_ids
 
 _SHOWN = 5  # of what is not in the corpus, in the message
 _PAGE = 500  # documents of one catalog read
@@ -28,6 +31,11 @@ class Answer:
     document: str | None
     page: int | None
     phrase: str | None
+
+    @property
+    def is_place(self) -> bool:
+        """Whether it is a place in a document, not a whole one."""
+        return self.page is not None or self.phrase is not None
 
     @property
     def label(self) -> str:
@@ -62,24 +70,26 @@ class JudgedCorpus:
         """Labels of the answers met; for a chunk that meets none its document's id, or its own where places are asked
         for."""
         answers = self._answers[question]
-        ranks_documents = all(answer.page is None and answer.phrase is None for answer in answers)
+        ranks_documents = not any(answer.is_place for answer in answers)
         found: dict[str, None] = {}
         for chunk in chunks:
-            met = [answer.label for answer in answers if self._is_met(answer, chunk)]
+            met = [answer.label for answer in answers if is_met(answer, chunk, self._pages)]
             found |= dict.fromkeys(met or [chunk.document_id if ranks_documents else chunk.id])
         return list(found)
 
     def label(self, item: str) -> str:
         return self._uris.get(item, item)
 
-    def _is_met(self, answer: Answer, chunk: StoredChunk) -> bool:
-        if answer.document is not None and answer.document != chunk.uri:
+
+def is_met(answer: Answer, chunk: StoredChunk, pages: Mapping[str, Pages]) -> bool:
+    """Whether a chunk is of the answer's document, on its page and holds all of its phrase. `pages` by document id."""
+    if answer.document is not None and answer.document != chunk.uri:
+        return False
+    if answer.page is not None:
+        of_document = pages[chunk.document_id]
+        if not (of_document.at(chunk.start) or 0) <= answer.page <= (of_document.at(chunk.end - 1) or 0):
             return False
-        if answer.page is not None:
-            pages = self._pages[chunk.document_id]
-            if not (pages.at(chunk.start) or 0) <= answer.page <= (pages.at(chunk.end - 1) or 0):
-                return False
-        return answer.phrase is None or folded(answer.phrase) in folded(chunk.text)
+    return answer.phrase is None or folded(answer.phrase) in folded(chunk.text)
 
 
 def folded(text: str) -> str:
@@ -109,46 +119,92 @@ def read_questions(path: Path, limit: int | None = None) -> OwnQuestions:
 
 
 async def check(own: OwnQuestions, catalog: Catalog, states: Sequence[NamespaceState]) -> JudgedCorpus:
-    """Hold the answers against what the namespaces hold. Raises DatasetError, naming what is in none of them: a
-    question that cannot be answered would count as one that the search does not answer."""
-    documents = [document for state in states for document in await _documents(catalog, state)]
-    by_uri: dict[str, list[StoredDocument]] = {}
-    for document in documents:
-        by_uri.setdefault(document.uri, []).append(document)
-    missing: list[str] = []
+    """Hold the answers against the namespaces' chunks, by what judges a search. Raises DatasetError, naming what no
+    chunk meets: a question that cannot be answered would count as one that the search does not answer."""
+    by_document: dict[str | None, list[Answer]] = {}
+    for answer in dict.fromkeys(answer for answers in own.answers.values() for answer in answers):
+        by_document.setdefault(answer.document, []).append(answer)
+    lacks = {answer: _Lack.DOCUMENT for answers in by_document.values() for answer in answers}
+    uris: dict[str, str] = {}
     pages: dict[str, Pages] = {}
-    anywhere: set[str] = set()
-    for answer in {answer for answers in own.answers.values() for answer in answers}:
-        if answer.document is None:
-            anywhere.add(folded(answer.phrase or ""))
-        elif answer.document not in by_uri:
-            missing.append(f"document {answer.document!r}{_closest(answer.document, by_uri)}")
-        else:
-            missing += await _lacking(answer, catalog, by_uri[answer.document], pages)
-    missing += [repr(phrase) for phrase in await _nowhere(anywhere, catalog, documents)]
+    for state in states:
+        for document in await _documents(catalog, state):
+            uris[document.id] = document.uri
+            asked = [*by_document.get(document.uri, ()), *by_document.get(None, ())]
+            marks: tuple[Mark, ...] = ()
+            if any(answer.page is not None for answer in asked):
+                marks = await catalog.marks(document.id)
+                pages[document.id] = Pages(marks)
+            left = [answer for answer in asked if lacks[answer]]
+            for answer, lack in (await _lacks(left, catalog, _Held(state, document, marks))).items():
+                lacks[answer] = min(lacks[answer], lack)
+    known = set(uris.values())
+    missing = sorted(_said(answer, lack, known) for answer, lack in lacks.items() if lack)
     if missing:
         more = f", and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         corpus = ", ".join(str(state.namespace) for state in states)
-        raise DatasetError(f"{str(own.path)!r}: not in {corpus}: {', '.join(sorted(missing)[:_SHOWN])}{more}")
-    return JudgedCorpus(own, {document.id: document.uri for document in documents}, pages)
+        raise DatasetError(f"{str(own.path)!r}: not in {corpus}: {', '.join(missing[:_SHOWN])}{more}")
+    return JudgedCorpus(own, uris, pages)
 
 
-async def _lacking(
-    answer: Answer, catalog: Catalog, documents: Sequence[StoredDocument], pages: dict[str, Pages]
-) -> list[str]:
-    """What of an answer none of the documents of its uri has: the page, the phrase, or both in one of them. Adds the
-    documents' `pages` if they are asked for."""
-    missing = []
-    if answer.page is not None:
-        marks = {document.id: await catalog.marks(document.id) for document in documents}
-        pages |= {id_: Pages(each) for id_, each in marks.items()}
-        paged = [d for d in documents if any(m.kind == "page" and m.level == answer.page for m in marks[d.id])]
-        if not paged:
-            missing.append(f"page {answer.page} of {answer.document!r}")
-        documents = paged or documents
-    if answer.phrase is not None and await _nowhere({folded(answer.phrase)}, catalog, documents):
-        missing.append(f"{answer.phrase!r} in {answer.document!r}")
-    return missing
+class _Lack(IntEnum):
+    """What keeps the chunks of a document from meeting an answer, from nothing to everything."""
+
+    NOTHING, ONE_CHUNK, ANOTHER_PAGE, PHRASE, PAGE, DOCUMENT = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A document that a namespace holds; `marks` if a page of it is asked for."""
+
+    state: NamespaceState
+    document: StoredDocument
+    marks: Sequence[Mark]
+
+
+async def _lacks(answers: Sequence[Answer], catalog: Catalog, held: _Held) -> dict[Answer, _Lack]:
+    """What each answer lacks in a document of its uri. Chunks are read only if the text holds a phrase or a page is
+    asked for, so that a phrase asked for anywhere costs a large corpus one reading of its texts."""
+    state, document = held.state, held.document
+    text = folded(await catalog.text(document.id)) if any(answer.phrase is not None for answer in answers) else ""
+    likely = [answer for answer in answers if answer.phrase is None or folded(answer.phrase) in text]
+    chunks: Sequence[StoredChunk] = ()
+    if any(answer.is_place for answer in likely):
+        ids = chunk_ids(state, document.id, document.version, document.total_chunks)
+        chunks = list((await catalog.chunks(state.id, ids, state.commit)).values())
+    pages = {document.id: Pages(held.marks)}
+    numbers = {mark.level for mark in held.marks if mark.kind == "page"}
+
+    def lack(answer: Answer) -> _Lack:
+        if not answer.is_place:
+            return _Lack.NOTHING
+        if any(is_met(answer, chunk, pages) for chunk in chunks):
+            return _Lack.NOTHING
+        if answer.phrase is None or (answer.page is not None and answer.page not in numbers):
+            return _Lack.PAGE
+        if answer not in likely:
+            return _Lack.PHRASE
+        elsewhere = any(is_met(replace(answer, page=None), chunk, pages) for chunk in chunks)
+        return _Lack.ANOTHER_PAGE if elsewhere else _Lack.ONE_CHUNK
+
+    return {answer: lack(answer) for answer in answers}
+
+
+def _said(answer: Answer, lack: _Lack, uris: Collection[str]) -> str:
+    """What is missing, for people."""
+    page = f"page {answer.page} of {answer.document!r}"
+    phrase = repr(answer.phrase) + (f" in {answer.document!r}" if answer.document is not None else "")
+    match lack:
+        case _Lack.ONE_CHUNK:
+            return f"{phrase} within one chunk (it stands across several: give fewer of its words)"
+        case _Lack.ANOTHER_PAGE:
+            return f"{answer.phrase!r} on {page} (it stands on another page)"
+        case _Lack.PAGE:
+            return page
+        case _Lack.DOCUMENT if answer.document is not None:
+            return f"document {answer.document!r}{_closest(answer.document, uris)}"
+        case _:
+            return phrase
 
 
 async def _documents(catalog: Catalog, state: NamespaceState) -> list[StoredDocument]:
@@ -161,18 +217,7 @@ async def _documents(catalog: Catalog, state: NamespaceState) -> list[StoredDocu
             return found
 
 
-async def _nowhere(phrases: set[str], catalog: Catalog, documents: Iterable[StoredDocument]) -> set[str]:
-    """The phrases, folded, that stand in no document; each document's text is read until every phrase was met."""
-    left = set(phrases)
-    for document in documents:
-        if not left:
-            break
-        text = folded(await catalog.text(document.id))
-        left = {phrase for phrase in left if phrase not in text}
-    return left
-
-
-def _closest(uri: str, known: Mapping[str, object]) -> str:
+def _closest(uri: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(uri, known, n=1)
     return f" (is it {close[0]!r}?)" if close else ""
 

@@ -177,13 +177,39 @@ async def test_what_is_nowhere_in_the_corpus_is_named(desk: Desk, tmp_path: Path
         await judged(desk, path)
     message = str(caught.value)
     for part in (
-        "not in docs:default",
+        "not in docs:default: ",
         "document 'note.md' (is it 'notes.md'?)",
         "page 4 of 'paint.pdf'",
         "'channel twelve' in 'guide.md'",
         "'cast bronze'",
     ):
         assert part in message
+
+
+async def test_an_answer_that_no_chunk_can_meet_says_what_keeps_it_from_it(desk: Desk, tmp_path: Path) -> None:
+    """All of it stands in the document, but a search is judged by its chunks."""
+    walls = " ".join(f"Wall {n} is white." for n in range(30))
+    pages = [[("One", [walls, "The door is green."])], [], [("Three", [walls, "The roof is red."])]]
+    (tmp_path / "house.pdf").write_bytes(pdf("House", pages))
+    await desk.pipeline.ingest([Source("house.pdf", tmp_path / "house.pdf")], Target("docs"))
+    met = rows(tmp_path / "met.jsonl", {"question": "a", "document": "house.pdf", "page": 3, "phrase": "roof is red"})
+    await judged(desk, met)
+    path = rows(
+        tmp_path / "asked.jsonl",
+        {"question": "a", "document": "house.pdf", "page": 1, "phrase": "roof is red"},
+        {"question": "b", "document": "house.pdf", "phrase": walls},
+        {"question": "c", "phrase": walls},
+        {"question": "d", "document": "house.pdf", "page": 2},  # has no text
+    )
+    with pytest.raises(DatasetError) as caught:
+        await judged(desk, path)
+    for part in (
+        "'roof is red' on page 1 of 'house.pdf' (it stands on another page)",
+        f"{walls!r} in 'house.pdf' within one chunk (it stands across several: give fewer of its words)",
+        f"{walls!r} within one chunk",
+        ", page 2 of 'house.pdf'",
+    ):
+        assert part in str(caught.value)
 
 
 def test_the_command_asks_what_the_data_folder_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
