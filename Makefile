@@ -6,7 +6,7 @@ DEV     = .venv-dev/bin
 export HF_HUB_OFFLINE := 1
 export UV_NO_PROGRESS := 1
 
-.PHONY: help demo serve test lint eval bench lock clean test-live live-servers
+.PHONY: help demo serve test lint eval no-dataset bench lock clean test-live live-servers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -26,8 +26,13 @@ lint: .venv-dev/ok ## ruff, mypy, import-linter
 	$(DEV)/mypy
 	$(DEV)/lint-imports
 
-eval: .venv-dev/ok ## retrieval quality: make eval DATASET=../shared/data/scifact
-	$(DEV)/python -m server eval $(DATASET)
+eval: $(if $(DATASET),,no-dataset) .venv-dev/ok ## retrieval quality: make eval DATASET=../shared/data/scifact ARGS="--limit 50"
+	$(DEV)/python -m server eval $(DATASET) $(ARGS)
+
+no-dataset:
+	@echo "make eval: of which data? DATASET=FOLDER in BEIR's layout, as ../shared/data/scifact, or a file of questions" >&2
+	@echo "about your own documents; any other option goes into ARGS: make eval DATASET=mine.csv ARGS='-c docs'" >&2
+	@exit 2
 
 test-live: .venv-dev/ok ## start the gpu profile's real servers and test on them; says which could not be had
 	$(DEV)/python -m pytest -o addopts="-rs -p no:cacheprovider --durations=25" tests/live

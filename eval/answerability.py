@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from eval import command
 from eval.answer_metrics import Table, auc, quantile, refused
 from eval.squad import FOLDER, KINDS, Asked, ask_all, serve_squad
 from server.answerable import DEFAULT_THRESHOLD, EXTRACTIVE_THRESHOLD
@@ -71,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
+from eval import command
 from eval.answer_metrics import Table, exact_match, f1, holds, without_markers
 from eval.squad import FOLDER, KINDS, Question, Squad, questions_of, serve_squad
 from server.base import Answer
@@ -150,8 +151,10 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=200, help="questions of each kind for the extractive generator")
     parser.add_argument("--llm", default="SmolLM2-135M-Instruct", help="name or path of the language model")
     parser.add_argument("--llm-answers", type=int, default=10, help="questions of each kind for it; 0: not loaded")
-    asyncio.run(_run(parser.parse_args()))
+    given = parser.parse_args()
+    command.needs(given.data / "squad", given.data / "scifact")
+    asyncio.run(_run(given))
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

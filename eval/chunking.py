@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval import command
 from eval.answer_metrics import Table
 from eval.compare import randomisation_test
 from eval.evaluation import commit_of_this_code, kept, namespace_of
@@ -223,6 +224,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(".cache/eval/chunking"), help="kept between runs")
     parser.add_argument("--only", nargs="+", metavar="STRATEGY", help="only these strategies")
     given = parser.parse_args()
+    command.needs(given.data / "corpora", given.data / "questions.jsonl")
     texts, questions = read_corpora(given.data)
     folder = kept(given.folder, commit_of_this_code())
     embedder = asyncio.run(embedder_of(folder / "desk"))
@@ -238,4 +240,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from eval import command
 from eval.corpus import CHUNKS
 from eval.datasets import Dataset
 from eval.evaluation import commit_of_this_code, machine
-from eval.latency import questions
+from eval.latency import QUERIES, questions
 from eval.peer_data import desk_of, export_chunks, limited
 from eval.peer_figures import (
     Figures,
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--again", nargs="+", default=(), choices=SYSTEMS, metavar="NAME", help="measure anew")
     parser.add_argument("--only", choices=("ingestion", "search"))
     arguments = parser.parse_args()
+    command.needs(arguments.dataset, QUERIES)
     dataset = limited(arguments.dataset, arguments.documents, PEERS / f"{arguments.dataset.name}-{arguments.documents}")
     figures = Figures(
         ingestions(arguments, dataset) if arguments.only != "search" else {},
@@ -183,4 +185,4 @@ def report(figures: Figures, dataset: Dataset, asked: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

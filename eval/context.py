@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from eval import command
 from eval.answer_metrics import Table, holds
 from eval.answers import Answered, answer_all
 from eval.squad import FOLDER, Question, Squad, questions_of, serve_squad
@@ -98,8 +99,10 @@ def main() -> None:
     parser.add_argument("--generator", default="extractive")
     parser.add_argument("--answers", type=int, default=400, help="questions")
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
-    asyncio.run(_run(parser.parse_args()))
+    given = parser.parse_args()
+    command.needs(given.data / "squad")
+    asyncio.run(_run(given))
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

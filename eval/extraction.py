@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval import command
 from eval.answer_metrics import Table, auc, holds, refused
 from eval.squad import FOLDER, KINDS, Asked, Squad, ask_all, serve_squad
 from models.base import Float32, Passage, QueryEmbedding
@@ -176,4 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from eval import command
 from eval.latency import SQUAD, questions, server
 from indexers.sources import Upload
 from models.base import Delta, GenerationOptions, GeneratorInfo, Message, Prompt
@@ -184,4 +185,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -17,6 +17,7 @@ from statistics import fmean
 
 import uvicorn
 
+from eval import command
 from eval.answer_metrics import Table, without_markers
 from eval.answers import Answered, answer_all
 from eval.peers import peer_python
@@ -101,8 +102,10 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=20, help="questions")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="holds squad/")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="the data folder, kept between runs")
-    asyncio.run(_run(parser.parse_args()))
+    given = parser.parse_args()
+    command.needs(given.data / "squad")
+    asyncio.run(_run(given))
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -22,11 +22,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from eval import command
 from eval.corpus import CHUNK_TOKENS, DESK
 from server.lock import holder_of
 
 SCIFACT = Path("../shared/data/scifact/queries.jsonl")
 SQUAD = Path("../shared/data/squad")
+QUERIES = SQUAD / "queries.jsonl"
 QUESTIONS = 400
 START_S = 60.0
 
@@ -42,7 +44,7 @@ class Timed:
 
 def questions(limit: int = QUESTIONS) -> list[str]:
     """Real questions, none twice, so that no cache answers: SQuAD's, as people type them."""
-    lines = (SQUAD / "queries.jsonl").read_text().splitlines()
+    lines = QUERIES.read_text().splitlines()
     return [json.loads(line)["text"] for line in lines[: limit * 3 : 3]]
 
 
@@ -157,6 +159,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=DESK)
     parser.add_argument("--beside", type=Path, default=Path("../shared/data/squad/corpus.jsonl"))
     arguments = parser.parse_args()
+    command.needs_desk(arguments.folder)
+    command.needs(QUERIES, arguments.beside)
     asked = questions()
     warm, first, second = asked[:20], asked[20:270], asked[270:]
     runs = []
@@ -172,4 +176,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

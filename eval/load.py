@@ -20,8 +20,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from eval import command
 from eval.corpus import CHUNK_TOKENS, DESK
-from eval.latency import SQUAD, ingestion, server
+from eval.latency import QUERIES, ingestion, server
 from eval.load_page import Line, write_page
 from eval.start import proportional_mib
 
@@ -197,7 +198,7 @@ async def highest_rate(attempt: Callable[[float], Awaitable[Load]], first: float
 
 async def measure(folder: Path, url: str, pid: int, arguments: argparse.Namespace) -> list[Load]:
     """All runs asked for, on a running server."""
-    asked, asked_in_chats = questions(SQUAD / "queries.jsonl", "text"), questions(ASKED_IN_CHATS, "question")
+    asked, asked_in_chats = questions(QUERIES, "text"), questions(ASKED_IN_CHATS, "question")
     runs: list[Load] = []
     limits = httpx2.Limits(max_connections=1024, max_keepalive_connections=256)
     async with httpx2.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
@@ -269,6 +270,8 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, default=Path("../shared/data/scifact/corpus.jsonl"))
     parser.add_argument("--chunk-tokens", type=int, default=CHUNK_TOKENS)
     arguments = parser.parse_args()
+    command.needs_desk(arguments.folder)
+    command.needs(QUERIES, ASKED_IN_CHATS, arguments.beside)
     log, settings = Path(".cache/load.log"), {"REFDESK_CHUNK_TOKENS": str(arguments.chunk_tokens)}
     with server(arguments.folder, log, **settings) as running:
         runs = asyncio.run(measure(arguments.folder, running.url, running.pid, arguments))
@@ -278,4 +281,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from eval import command
 from eval.corpus import CHUNK_TOKENS, make
-from eval.latency import ask, questions, server
+from eval.latency import QUERIES, ask, questions, server
 from indexers.sources import Upload
 from server.build import build
 from server.ingest import Tally, Target
@@ -100,6 +101,7 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=SEARCHES)
     parser.add_argument("--folder", type=Path, default=FOLDER)
     arguments = parser.parse_args()
+    command.needs(QUERIES)
     counted = asyncio.run(make(arguments.folder, arguments.chunks))
     ready, after = searching(arguments.folder, arguments.searches)
     title = f"a server on {counted.chunks} chunks (PSS)"
@@ -111,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

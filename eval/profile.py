@@ -20,9 +20,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from eval import command
 from eval.corpus import CHUNK_TOKENS, DESK
 from eval.ingestion import CORPUS
-from eval.latency import questions
+from eval.latency import QUERIES, questions
 from indexers.sources import sources
 from server.base import SearchRequest
 from server.build import build
@@ -42,7 +43,7 @@ def flame_graph(name: str) -> Iterator[Path]:
     beside = Path(sys.executable).parent / "py-spy"
     program = str(beside) if beside.exists() else shutil.which("py-spy")
     if program is None:
-        raise SystemExit("py-spy is not installed: it comes with the extra `eval`")
+        raise SystemExit("py-spy is not installed: the development environment has it, `make .venv-dev/ok`")
     command = [program, "record", "--nonblocking", "--rate", str(_HERTZ), "--output", str(picture)]
     watcher = subprocess.Popen([*command, "--pid", str(os.getpid())], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
@@ -111,6 +112,8 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=300)
     parser.add_argument("--questions", type=int, default=250)
     arguments = parser.parse_args()
+    command.needs_desk(arguments.folder)
+    command.needs(QUERIES, CORPUS)
     asked, tables = questions(2 * arguments.questions), []
     halves = {False: asked[: arguments.questions], True: asked[arguments.questions :]}
     for rerank, some in halves.items():
@@ -124,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from eval import command
 from eval.corpus import CHUNK_TOKENS, DESK
-from eval.latency import questions
+from eval.latency import QUERIES, questions
 from indexers.base import Float32, Namespace, Point, View
 from indexers.edge import EdgeIndex
 from indexers.filter import parse_filter
@@ -123,8 +124,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=DESK)
     parser.add_argument("--questions", type=int, default=200)
     arguments = parser.parse_args()
+    command.needs_desk(arguments.folder)
+    command.needs(QUERIES)
     Console().print(asyncio.run(run(arguments.folder, arguments.questions)))
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

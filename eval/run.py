@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from eval import accept, gate
+from eval import accept, command, gate
 from eval.datasets import Dataset, DatasetError, read_dataset
 from eval.evaluation import Corpus, evaluate, ingest
 from eval.metrics import METRICS
@@ -170,4 +170,4 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from eval import command
 from eval.latency import server
 from indexers.sources import Upload
 from server.build import build
@@ -57,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval import command
 from eval.page_style import PLOT_STYLE
 from eval.plots import Curve, curves, standalone
 from eval.support_pairs import NEGATIVES, POSITIVES, Pair, Paragraph, make_pairs
@@ -198,8 +199,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "refdesk-support")
     parser.add_argument("--plot", type=Path, help="an SVG file of the curve: docs/support-curve.svg")
     parser.add_argument("--write", type=Path, help="a page whose table is replaced: docs/citations.md")
-    asyncio.run(_run(parser.parse_args()))
+    arguments = parser.parse_args()
+    command.needs(arguments.data)
+    asyncio.run(_run(arguments))
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

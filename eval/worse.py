@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import json
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from eval import command
 from eval.bf16 import Bf16Embedder
 from eval.compare import Comparison, compare
 from eval.datasets import Dataset, read_dataset
@@ -194,4 +194,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

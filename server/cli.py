@@ -203,7 +203,8 @@ def evaluate(ctx: typer.Context) -> int:
         command = importlib.import_module("eval.run")  # by name: eval stands above server, and may not be there at all
     except ModuleNotFoundError as exc:
         raise InvalidRequestError(
-            f"{exc.name!r} is not installed, which evaluation needs: `pip install 'refdesk[eval]'`, or `make eval`"
+            f"{exc.name!r} is not installed, which evaluation needs: run `make .venv-dev/ok` in refdesk's source "
+            "folder, then `.venv-dev/bin/python -m server eval`"
         ) from exc
     code: int = command.main(ctx.args, ctx.obj)
     return code

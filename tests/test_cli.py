@@ -189,6 +189,16 @@ def test_errors_are_one_line(
     assert printed.out == ""
 
 
+def test_without_what_evaluation_needs_the_way_to_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "eval.run", None)  # an import that fails as that of a missing package
+    assert run_command(["eval", "questions.csv"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "run `make .venv-dev/ok` in refdesk's source folder, then `.venv-dev/bin/python -m server eval`" in said
+    assert ".venv-dev/ok:" in Path("Makefile").read_text()
+
+
 def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command([]) == 0
     printed = capsys.readouterr().out
