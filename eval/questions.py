@@ -1,4 +1,4 @@
-"""Questions of one's own about one's own corpus: a JSONL or CSV file to values, then checked against what is served.
+"""Questions of one's own about one's own corpus: a JSONL, CSV or TSV file to values, then held against what is served.
 
 A row has `question` and where its answer stands: `document` (its uri), `page` of that document, `phrase` (words that
 answer it, of that document or of any), or several of these together; `id` if wanted. Rows with one id, or without ids
@@ -98,10 +98,10 @@ def folded(text: str) -> str:
 
 
 def read_questions(path: Path, limit: int | None = None) -> OwnQuestions:
-    """Read a .csv or .jsonl file; `limit`: that many questions at most, evenly spaced. Raises DatasetError."""
+    """Read a .csv, .tsv or .jsonl file; `limit`: that many questions at most, evenly spaced. Raises DatasetError."""
     questions: dict[str, str] = {}
     answers: dict[str, list[Answer]] = {}
-    for number, row in _csv_rows(path) if path.suffix.lower() == ".csv" else json_rows(path):
+    for number, row in _csv_rows(path) if path.suffix.lower() in {".csv", ".tsv"} else json_rows(path):
         where = f"{str(path)!r}, line {number}"
         text = row.get("question")
         if not isinstance(text, str) or not text.strip():
@@ -239,11 +239,18 @@ def _answer(row: Mapping[str, object], where: str) -> Answer:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Rows by the header's names; the header's most frequent of comma, semicolon and tab parts the fields."""
+    """Rows by the header's names; the header's most frequent of comma, semicolon and tab parts the fields, of a .tsv a
+    tab."""
     header = next((line for _, line in lines(path)), "")
-    reader = csv.DictReader((line for _, line in lines(path)), delimiter=max(",;\t", key=header.count))
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
+    reader = csv.DictReader((line for _, line in lines(path)), delimiter=delimiter)
     try:
         for row in reader:
+            if None in row:  # where csv puts what no name of the header is for
+                raise DatasetError(
+                    f"{str(path)!r}, line {reader.line_num}: has more fields than the header: put a text that holds "
+                    f"{delimiter!r} into double quotes"
+                )
             yield reader.line_num, row
     except csv.Error as exc:
         raise DatasetError(f"{str(path)!r}, line {reader.line_num}: no CSV ({exc})") from exc

@@ -1,7 +1,8 @@
 """`refdesk eval`: what this build, with these settings, is worth on a data set or on one's own corpus.
 
-DATA is a folder in BEIR's layout (ingested into a folder of its own, which --keep keeps), or a .jsonl or .csv file of
-questions about what the data folder serves. Also: `refdesk eval compare BASELINE RUN`, `refdesk eval accept RUN FILE`.
+DATA is a folder in BEIR's layout (ingested into a folder of its own, which --keep keeps), or a .jsonl, .csv or .tsv
+file of questions about what the data folder serves. Also: `refdesk eval compare BASELINE RUN`, `refdesk eval accept RUN
+FILE`.
 """
 
 import argparse
@@ -138,7 +139,9 @@ def _read(options: argparse.Namespace) -> Dataset | OwnQuestions:
         return read_questions(path, options.limit)
     if path.is_dir():
         return read_dataset(path, options.limit)
-    raise DatasetError(f"{str(path)!r} is not there: give a folder in BEIR's layout, or a .jsonl or .csv of questions")
+    raise DatasetError(
+        f"{str(path)!r} is not there: give a folder in BEIR's layout, or a .jsonl, .csv or .tsv of questions"
+    )
 
 
 @contextmanager
@@ -154,7 +157,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="refdesk eval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", type=Path, help="a folder in BEIR's layout, or a .jsonl or .csv file of questions")
+    parser.add_argument(
+        "data", type=Path, help="a folder in BEIR's layout, or a .jsonl, .csv or .tsv file of questions"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="ask N questions only, evenly spaced")
     parser.add_argument("--json", type=Path, metavar="FILE", help="default: .cache/eval/NAME.json")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting; may be repeated")

@@ -199,7 +199,7 @@ def test_the_command_prints_a_table_and_writes_json(
         (["eval", "{folder}", "--set", "chunk_size=3"], "setting chunk_size"),
         (["--set", "chunk_size=3", "eval", "{folder}"], "setting chunk_size"),
         (["--data-dir", "mine", "eval", "{folder}"], "a folder of its own: --keep FOLDER keeps it"),
-        (["eval", "nowhere"], "'nowhere' is not there: give a folder in BEIR's layout, or a .jsonl or .csv"),
+        (["eval", "nowhere"], "'nowhere' is not there: give a folder in BEIR's layout, or a .jsonl, .csv or .tsv"),
     ],
 )
 def test_what_is_wrong_with_a_command_is_said(

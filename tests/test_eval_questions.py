@@ -71,7 +71,9 @@ def test_jsonl_and_csv_say_the_same(tmp_path: Path) -> None:
     read = read_questions(jsonl)
     assert read.questions == {"Who, then?": "Who, then?", "When?": "When?"}
     assert read.answers["When?"] == [Answer("b.pdf", 3, None), Answer(None, None, "at noon")]
-    for path in (csv, semicolons):
+    tabs = tmp_path / "asked.tsv"
+    tabs.write_text("question\tdocument\tpage\tphrase\nWho, then?\ta.md\t\t\nWhen?\tb.pdf\t3\t\nWhen?\t\t\tat noon\n")
+    for path in (csv, semicolons, tabs):
         assert read_questions(path).answers == read.answers
     assert list(read_questions(jsonl, limit=1).questions) == ["Who, then?"]
 
@@ -88,6 +90,13 @@ def test_jsonl_and_csv_say_the_same(tmp_path: Path) -> None:
 def test_a_row_that_says_too_little_is_refused(tmp_path: Path, row: dict[str, object], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         read_questions(rows(tmp_path / "asked.jsonl", row))
+
+
+def test_a_row_of_more_fields_than_the_header_is_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "asked.csv"
+    path.write_text("question,document\nWho?,a.md\nWho, then?,a.md\n")
+    with pytest.raises(DatasetError, match=r"line 3: has more fields than the header: put a text that holds ','"):
+        read_questions(path)
 
 
 def test_one_id_has_one_question(tmp_path: Path) -> None:
