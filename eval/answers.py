@@ -1,7 +1,8 @@
 """`python -m eval.answers`: what the served answers are worth, generator by generator, on questions of three kinds.
 
-Every answer is the pipeline's own, from the search to the citations. Beside its citations stand two baselines that
-need no generator: cite the first passage whole, and cite all passages whole.
+Every answer is the pipeline's own, from the search to the citations. Beside it stand baselines that need no generator,
+by arithmetic on the same searches: always refuse, always answer with the first passage's first sentence; cite that
+sentence, the first passage whole, all passages whole.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from statistics import fmean, median
 from eval import command
 from eval.answer_metrics import Table, exact_match, f1, holds, without_markers
 from eval.squad import FOLDER, KINDS, Question, Squad, questions_of, serve_squad
+from models.sentences import sentence_spans
 from server.base import Answer
 from server.pipeline import Pipeline
 
@@ -100,6 +102,26 @@ ANSWERS_HEAD = (
 )
 
 
+def baseline_rows(name: str, answered: Sequence[Answered]) -> list[list[str]]:
+    """What a generator must beat, on its questions: refusing always, and never."""
+    of = {kind: [a for a in answered if a.kind == kind] for kind in KINDS}
+    said = [(first_sentence(a), a.question.answers) for a in of["answerable"]]
+    counts = " / ".join(str(len(of[kind])) for kind in KINDS)
+    nothing = [_mean([0.0 for _ in said], 3)] * 2
+    sentence = [_mean([score(text, golds) for text, golds in said], 3) for score in (exact_match, f1)]
+    refused = {share: [_mean([share for _ in of[kind]], 2) for kind in KINDS] for share in (1.0, 0.0)}
+    costs = ["-"] * (len(ANSWERS_HEAD) - 4 - len(KINDS))
+    return [
+        [f"always refuse ({name}'s questions)", counts, *nothing, *refused[1.0], *costs],
+        [f"always answer: the first passage's first sentence ({name}'s)", counts, *sentence, *refused[0.0], *costs],
+    ]
+
+
+def first_sentence(answered: Answered) -> str:
+    """Of the first passage found; empty if none was."""
+    return next((h.chunk.text[slice(*sentence_spans(h.chunk.text)[0])] for h in answered.answer.search.hits[:1]), "")
+
+
 def citations_row(name: str, lists: Sequence[Sequence[Cited]]) -> list[str]:
     """Recall: share of answerable questions with a cited span that holds the gold answer; precision: of all spans."""
     return [
@@ -120,6 +142,10 @@ def citation_rows(name: str, answered: Sequence[Answered]) -> list[list[str]]:
     answerable = [a for a in answered if a.kind == "answerable"]
     return [
         citations_row(name, [a.cited for a in answerable]),
+        citations_row(
+            f"cite the first passage's first sentence ({name}'s questions)",
+            [[_cited(first_sentence(a), a.question.answers)] for a in answerable],
+        ),
         citations_row(f"cite the first passage ({name}'s questions)", [a.passages[:1] for a in answerable]),
         citations_row(f"cite all ({name}'s questions)", [a.passages for a in answerable]),
     ]
@@ -138,7 +164,7 @@ async def _run(given: argparse.Namespace) -> None:
         async with serve_squad(given.data, given.folder, generator=generator, generation_timeout_s=600) as squad:
             answered = await answer_all(squad, questions)
         name = answered[0].answer.generator if generator == "extractive" else generator
-        answers.append(answers_row(name, answered))
+        answers += [answers_row(name, answered), *baseline_rows(name, answered)]
         citations += citation_rows(name, answered)
         print(f"{name}: {len(answered)} answers", flush=True)
     print(f"\n{Table(ANSWERS_HEAD, answers)}\n\n{Table(CITATIONS_HEAD, citations)}")

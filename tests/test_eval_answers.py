@@ -7,7 +7,15 @@ import pytest
 
 from eval.answer_metrics import Table, auc, exact_match, f1, holds, normalise, quantile, refused, without_markers
 from eval.answerability import scores
-from eval.answers import ANSWERS_HEAD, CITATIONS_HEAD, answer_all, answers_row, citation_rows
+from eval.answers import (
+    ANSWERS_HEAD,
+    CITATIONS_HEAD,
+    answer_all,
+    answers_row,
+    baseline_rows,
+    citation_rows,
+    first_sentence,
+)
 from eval.context import measure
 from eval.squad import KINDS, ask_all, every, questions_of, serve_squad
 
@@ -96,12 +104,22 @@ async def test_answers_come_from_the_served_pipeline_and_are_judged(data: Path) 
         assert first.passages[0].words == len(PARAGRAPHS["Pumps#0"].split())
         row = dict(zip(ANSWERS_HEAD, answers_row("extractive", answered), strict=True))
         assert row["questions"] == "3 / 1 / 1"
-        own, one, everything = citation_rows("extractive", answered)
+        own, sentence, one, everything = citation_rows("extractive", answered)
         cited = dict(zip(CITATIONS_HEAD, everything, strict=True))
         assert (cited["recall"], cited["spans an answer"]) == ("1.000", "3.00")
         assert cited["precision"] == f"{3 / 9:.3f}"
         assert float(one[3]) == float(one[2]) <= 1
         assert own[1] == "3"
+        # "Bergen" and "twelve" are in second sentences
+        assert [first_sentence(a) for a in answered[:2]] == [
+            "The Kestrel pump moves forty litres a minute.", "A drained pump may be stored for two years.",
+        ]  # fmt: skip
+        assert dict(zip(CITATIONS_HEAD, sentence, strict=True))["recall"] == f"{1 / 3:.3f}"
+        never, always = (dict(zip(ANSWERS_HEAD, row, strict=True)) for row in baseline_rows("extractive", answered))
+        assert (never["questions"], never["F1"], never["refused, foreign"]) == ("3 / 1 / 1", "0.000", "1.00")
+        # "two years" of "drained pump may be stored for two years": 2 · 2 / (8 + 2)
+        assert (always["EM"], always["F1"]) == ("0.000", f"{0.4 / 3:.3f}")
+        assert (always["refused, adversarial"], always["ms an answer, p50"]) == ("0.00", "-")
 
 
 FILL = (
