@@ -19,10 +19,10 @@ from eval import command
 from eval.page_style import PLOT_STYLE
 from eval.plots import Curve, curves, standalone
 from eval.support_pairs import NEGATIVES, POSITIVES, Pair, Paragraph, make_pairs
-from models.base import Embedder, Float32
+from models.base import Embedder, EmbedderInfo, Float32
 from models.openvino import OpenVinoEmbedder
 from models.store import ModelStore
-from server.base import ContextPassage, SearchHit, Span, StoredChunk
+from server.base import ContextPassage, InvalidRequestError, SearchHit, Span, StoredChunk
 from server.quotes import Quote, best, candidates, shortlist
 from server.support import DEFAULT_THRESHOLD, terms
 
@@ -82,14 +82,16 @@ async def score(pairs: Sequence[Pair], embedder: Embedder, cache: Path) -> list[
     return scored
 
 
-def report(scored: Sequence[Scored]) -> str:
-    """Markdown: the threshold chosen, and on the other half the whole curve by kind."""
+def report(scored: Sequence[Scored], embedder: EmbedderInfo) -> str:
+    """Markdown: who embedded, the threshold chosen, and on the other half the whole curve by kind."""
     chosen = [s for s in scored if s.chosen_on]
     rest = [s for s in scored if not s.chosen_on]
     threshold = choose_threshold(chosen)
     kinds = (*POSITIVES, *NEGATIVES)
     here, there = ([false_rejects(part, threshold), false_accepts(part, threshold)] for part in (chosen, rest))
     lines = [
+        f"{embedder.name} in {embedder.precision}.",
+        "",
         f"Threshold chosen on half of the articles: **{threshold:.2f}** (in use: {DEFAULT_THRESHOLD:.2f}). There, "
         f"false rejects are {here[0]:.3f} and false accepts {here[1]:.3f}; on the other half {there[0]:.3f} and "
         f"{there[1]:.3f}.",
@@ -138,7 +140,7 @@ def _cosine(vectors: Mapping[str, Float32], sentence: str, quote: Quote) -> floa
 async def _embed(texts: Sequence[str], embedder: Embedder, cache: Path) -> Mapping[str, Float32]:
     """A vector for each text; those in the cache folder are not computed again."""
     keys = {text: hashlib.sha256(text.encode()).hexdigest() for text in texts}
-    file = cache / f"{embedder.info.fingerprint[:16]}.npz"
+    file = cache / f"{embedder.info.fingerprint[:16]}-{embedder.info.precision}.npz"
     known = await asyncio.to_thread(_read_cache, file)
     missing = [text for text in texts if keys[text] not in known]
     for first in range(0, len(missing), 256):
@@ -174,21 +176,30 @@ def plot(scored: Sequence[Scored]) -> str:
     return standalone(curves(series, "threshold", ticks=ticks, scale=lambda t: t), PLOT_STYLE)
 
 
+def around_table(page: Path) -> tuple[str, str]:
+    """What stands before and after a page's table, markers left out. Raises InvalidRequestError without both."""
+    command.needs(page)
+    before, begin, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        raise InvalidRequestError(f"{str(page)!r} holds no place for the table: put {_BEGIN!r} and then {_END!r} there")
+    return before, after
+
+
 async def _run(arguments: argparse.Namespace) -> None:
+    around = None if arguments.write is None else around_table(arguments.write)
     pairs = make_pairs(arguments.data, arguments.per_kind)
     embedder = OpenVinoEmbedder.load(ModelStore(None).resolve("all-MiniLM-L6-v2", "embedder"))
     try:
         scored = await score(pairs, embedder, arguments.cache)
     finally:
         await embedder.close()
-    table = report(scored)
+    table = report(scored, embedder.info)
     print(table)
     if arguments.plot is not None:
         arguments.plot.write_text(plot(scored), encoding="utf-8")
-    if arguments.write is not None:
-        page = arguments.write.read_text(encoding="utf-8")
-        before, _, rest = page.partition(_BEGIN)
-        _, _, after = rest.partition(_END)
+    if around is not None:
+        before, after = around
         arguments.write.write_text(f"{before}{_BEGIN}\n\n{table}\n\n{_END}{after}", encoding="utf-8")
 
 

@@ -1,13 +1,17 @@
 """The support formula: hand-worked values, monotone evidence, and what a missing number or name does."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.support import Scored, choose_threshold, error_rate
-from eval.support_pairs import NEGATIVES, POSITIVES, statement
+from eval.support import Scored, around_table, choose_threshold, error_rate, report
+from eval.support import score as score_pairs
+from eval.support_pairs import NEGATIVES, POSITIVES, Pair, Paragraph, statement
+from models.fake import FakeEmbedder
+from server.base import InvalidRequestError
 from server.support import DEFAULT_THRESHOLD, Evidence, compare, coverage, join, support, terms
 
 PASSAGE = "The Kestrel pump must be serviced every 6 months. Its valve was replaced in March 2019 by Anna Weber."
@@ -120,3 +124,24 @@ def test_the_threshold_is_where_errors_are_fewest() -> None:
     assert choose_threshold(scored) == 0.31
     assert error_rate(scored, "plausible", 0.3) == 1.0
     assert error_rate(scored, "verbatim", 0.81) == 1.0
+
+
+async def test_vectors_of_one_precision_are_not_used_for_another_and_the_report_names_it(tmp_path: Path) -> None:
+    paragraph = Paragraph("p", "Pumps", PASSAGE, terms(PASSAGE))
+    pairs = [Pair("verbatim", paragraph.sentences()[0], paragraph)]
+    for precision in ("f32", "int8"):
+        embedder = FakeEmbedder()
+        embedder.info = dataclasses.replace(embedder.info, precision=precision)
+        scored = await score_pairs(pairs, embedder, tmp_path)
+        assert report(scored, embedder.info).startswith(f"fake in {precision}.\n")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_page_without_a_place_for_the_table_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a<!-- eval.support: begin -->old<!-- eval.support: end -->z")
+    assert around_table(page) == ("a", "z")
+    for text in ("nothing", "a<!-- eval.support: end -->b<!-- eval.support: begin -->z"):
+        page.write_text(text)
+        with pytest.raises(InvalidRequestError, match=r"holds no place for the table"):
+            around_table(page)
