@@ -74,9 +74,9 @@ def _read_qrels(folder: Path, documents: set[str], questions: set[str]) -> dict[
     qrels: dict[str, dict[str, int]] = {}
     for number, line in lines(path):
         fields = line.rstrip("\r\n").split("\t")
-        if number == 1 and not fields[-1].lstrip("-").isdigit():  # the header
+        if number == 1 and not fields[-1].removeprefix("-").isdecimal():  # the header
             continue
-        if len(fields) != 3 or not fields[2].lstrip("-").isdigit():
+        if len(fields) != 3 or not fields[2].removeprefix("-").isdecimal():
             raise DatasetError(
                 f"{str(path)!r}, line {number}: {line.strip()!r} is not question id, document id and a whole number, "
                 "with a tab between each"

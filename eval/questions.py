@@ -227,7 +227,7 @@ def _answer(row: Mapping[str, object], where: str) -> Answer:
     page = row.get("page")
     if page in (None, ""):
         number = None
-    elif str(page).strip().isdigit() and int(str(page)) > 0:
+    elif str(page).strip().isdecimal() and int(str(page)) > 0:
         number = int(str(page))
     else:
         raise DatasetError(f"{where}: page {page!r} is no page number: give 1 or more")

@@ -27,6 +27,7 @@ from eval.questions import OwnQuestions, check, read_questions
 from eval.record import Run, write
 from server.base import InvalidRequestError
 from server.build import build
+from server.cli import assigned
 from server.ingest import Tally
 from server.settings import Settings
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None, given: Mapping[str, str] | None
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
     options = _parse(arguments)
-    overrides = {**(given or {}), **dict(pair.partition("=")[::2] for pair in options.set)}
+    overrides = {**(given or {}), **assigned(options.set)}
     data = _read(options)
     with Progress(*_COLUMNS, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
         if isinstance(data, Dataset):
@@ -153,6 +154,12 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of questions: give 1 or more")
+    return int(text)
+
+
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="refdesk eval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -160,7 +167,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "data", type=Path, help="a folder in BEIR's layout, or a .jsonl, .csv or .tsv file of questions"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="ask N questions only, evenly spaced")
+    parser.add_argument("--limit", type=_count, metavar="N", help="ask N questions only, evenly spaced")
     parser.add_argument("--json", type=Path, metavar="FILE", help="default: .cache/eval/NAME.json")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting; may be repeated")
     parser.add_argument(

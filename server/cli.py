@@ -43,8 +43,15 @@ def options(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: NAME=VALUE; may be repeated.")] = None,
 ) -> None:
     """A reference desk for your own documents: every sentence of an answer points at the exact words it rests on."""
-    given = dict(pair.partition("=")[::2] for pair in set_ or ())
-    ctx.obj = {**given, **({"data_dir": str(data_dir)} if data_dir else {})}
+    ctx.obj = {**assigned(set_ or ()), **({"data_dir": str(data_dir)} if data_dir else {})}
+
+
+def assigned(pairs: Sequence[str]) -> dict[str, str]:
+    """The settings that `--set NAME=VALUE` names. Raises InvalidRequestError for one without a name or a value."""
+    for pair in pairs:
+        if pair.find("=") < 1:
+            raise InvalidRequestError(f"--set {pair!r}: give NAME=VALUE", "set")
+    return dict(pair.partition("=")[::2] for pair in pairs)
 
 
 def settings_of(ctx: typer.Context, **overrides: str | int | None) -> Settings:
@@ -145,10 +152,18 @@ def ask(
             "filter": _json(filter_, "--filter") if filter_ else None,
         }
         async with open_client(settings, "refdesk ask") as client:
-            if as_json:
-                _print_json(await client.call("POST", "/v1/chat/completions", body))
-            else:
-                await show_answer(client, client.events("/v1/chat/completions", {**body, "stream": True}))
+            try:
+                if as_json:
+                    _print_json(await client.call("POST", "/v1/chat/completions", body))
+                else:
+                    await show_answer(client, client.events("/v1/chat/completions", {**body, "stream": True}))
+            except ReplyError as exc:
+                if (
+                    exc.code == "model_not_found"
+                ):  # OpenAI's word; a search says which collection or namespace is not there
+                    asked = {"question": question, "collection": collection, "namespaces": [namespace or "default"]}
+                    await client.call("POST", "/v1/search", asked)
+                raise
 
     run(work())
 

@@ -19,10 +19,11 @@ INGEST = "refdesk ingest"
 
 
 class ReplyError(Exception):
-    """The server refused; the message is its own. `is_callers`: for what the caller asked, not for how it stands."""
+    """The server refused; message and code are its own. `is_callers`: for what was asked, not for how it stands."""
 
-    def __init__(self, message: str, status: int = 500) -> None:
+    def __init__(self, message: str, status: int = 500, code: str | None = None) -> None:
         super().__init__(message)
+        self.code = code
         self.is_callers = 400 <= status < 500 and status != 429
 
 
@@ -54,7 +55,7 @@ def _checked(status: int, content: bytes) -> Json:
     except orjson.JSONDecodeError:
         raise ReplyError(f"the server answered {status} with something that is not refdesk's") from None
     if "error" in reply:
-        raise ReplyError(reply["error"]["message"], status)
+        raise ReplyError(reply["error"]["message"], status, reply["error"].get("code"))
     return reply
 
 

@@ -170,7 +170,9 @@ def test_repair_and_models(shell: Shell, folder: Path) -> None:
         (("search", "x", "--filter", '{"a": {"$near": 1}}'), 2, "$near"),
         (("search", "x"), 2, "'docs'"),
         (("search", "  "), 2, "empty"),
-        (("ask", "x", "-c", "nx"), 2, "'nx'"),
+        (("ask", "x"), 2, "there is no collection 'docs': ingest into it"),
+        (("ask", "x", "-c", "nx", "--json"), 2, "there is no collection 'nx': ingest into it"),
+        (("--set", "reranker", "status"), 2, "--set 'reranker': give NAME=VALUE"),
         (("--set", "colour=red", "status"), 2, "colour"),
         (("--set", "port=x", "status"), 2, "port"),
         (("--set", "embedder=nx", "status"), 1, "'nx'"),
@@ -219,6 +221,8 @@ def test_beside_a_running_server_commands_go_through_it(shell: Shell, folder: Pa
         assert shell("status") == 0
         assert shell("search", "x", "-c", "nx") == 2
         assert "'nx'" in shell.err
+        assert shell("ask", "x", "-n", "nx") == 2
+        assert "collection 'docs' has no namespace 'nx': ingest into it first" in " ".join(shell.err.split())
         assert shell("serve", "--port", "0") == 1
         assert f"process {os.getpid()}" in shell.err
     assert shell("search", "zebras") == 0

@@ -67,6 +67,8 @@ def test_judgements_may_lie_where_beir_puts_them(folder: Path) -> None:
         ("corpus.jsonl", "{", r"corpus.jsonl', line 8: no JSON"),
         ("queries.jsonl", "\n[1]", r"queries.jsonl', line 8: a JSON object is needed, not '\[1\]'"),
         ("qrels.tsv", "q1 d1 1", r"qrels.tsv', line 9: 'q1 d1 1' is not question id, document id and a whole number"),
+        ("qrels.tsv", "q1\td1\t²", r"qrels.tsv', line 9: 'q1\\td1\\t²' is not question id"),
+        ("qrels.tsv", "q1\td1\t--1", r"qrels.tsv', line 9: 'q1\\td1\\t--1' is not question id"),
         ("qrels.tsv", "q1\td9\t1", r"qrels.tsv', line 9: document 'd9' is not in corpus.jsonl"),
         ("qrels.tsv", "q9\td1\t1", r"qrels.tsv', line 9: question 'q9' is not in queries.jsonl"),
     ],
@@ -198,6 +200,7 @@ def test_the_command_prints_a_table_and_writes_json(
     [
         (["eval", "{folder}", "--set", "chunk_size=3"], "setting chunk_size"),
         (["--set", "chunk_size=3", "eval", "{folder}"], "setting chunk_size"),
+        (["eval", "{folder}", "--set", "reranker"], "--set 'reranker': give NAME=VALUE"),
         (["--data-dir", "mine", "eval", "{folder}"], "a folder of its own: --keep FOLDER keeps it"),
         (["eval", "nowhere"], "'nowhere' is not there: give a folder in BEIR's layout, or a .jsonl, .csv or .tsv"),
     ],
@@ -207,3 +210,11 @@ def test_what_is_wrong_with_a_command_is_said(
 ) -> None:
     assert run_command([argument.format(folder=folder) for argument in arguments]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "²"])
+def test_no_questions_at_all_are_refused(folder: Path, capsys: pytest.CaptureFixture[str], limit: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_command(["eval", str(folder), "--limit", limit])
+    assert ended.value.code == 2
+    assert f"argument --limit: {limit!r} is no number of questions: give 1 or more" in capsys.readouterr().err

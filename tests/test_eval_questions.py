@@ -84,6 +84,7 @@ def test_jsonl_and_csv_say_the_same(tmp_path: Path) -> None:
         ({"document": "a.md"}, "line 1: 'question' is None, and text is needed"),
         ({"question": "Who?"}, "line 1: has none of 'document', 'phrase' and 'page'"),
         ({"question": "Who?", "document": "a.md", "page": 0}, "line 1: page 0 is no page number"),
+        ({"question": "Who?", "document": "a.md", "page": "²"}, "line 1: page '²' is no page number"),
         ({"question": "Who?", "page": 2}, "line 1: page 2 of which document"),
     ],
 )
