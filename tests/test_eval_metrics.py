@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,12 @@ from hypothesis import strategies as st
 
 from eval.exact import Exact, recall
 from eval.metrics import METRICS, measure, places
+from eval.recall import VIEWS, Copied, marked
+from eval.recall import measure as measure_recall
+from indexers.base import CollectionSpec, Namespace, Point
+from indexers.edge import EdgeIndex
+from models.base import Passage
+from models.fake import FakeEmbedder
 
 
 def test_metrics_worked_out_by_hand() -> None:
@@ -83,6 +90,24 @@ def test_random_rankings_agree_with_the_second_implementation(
         assert found.per_question[metric] == pytest.approx({q: values[metric] for q, values in wanted.items()})
         mean = sum(values[metric] for values in wanted.values()) / max(1, len(wanted))
         assert found.mean[metric] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("points", [30, 200])
+async def test_a_view_that_sees_few_points_loses_nothing_by_that(tmp_path: Path, points: int) -> None:
+    index, embedder = EdgeIndex.open(tmp_path / "index"), FakeEmbedder()
+    try:
+        passages = [Passage(f"pump {i} of hall {i % 7}") for i in range(points)]
+        vectors = np.stack([one.vector for one in await embedder.embed_passages(passages)])
+        ids = [f"{i:032x}" for i in range(points)]
+        namespace = Namespace(CollectionSpec("docs", vectors.shape[1]), "default")
+        await index.create(namespace)
+        await index.put(namespace, [marked(Point(ids[i], vectors[i]), i) for i in range(points)], 1)
+        copied = Copied(namespace, vectors, np.array(ids))
+        for view in VIEWS:
+            found = await measure_recall(index, copied, await embedder.embed_queries(["pump 3", "hall 5"]), view)
+            assert found[:3] == (copied.seen_by(view).sum(), 1, min(100, copied.seen_by(view).sum()))
+    finally:
+        await index.close()
 
 
 def test_recall_against_exact_counts_ties_as_found() -> None:
