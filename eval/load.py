@@ -61,13 +61,18 @@ class Load:
 
     name: str
     rate: float  # requests a second that were due
-    seconds: float  # from the first request due to the last answer
+    seconds: float  # from the run's start to the last answer
     samples: tuple[Sample, ...]
     memory: tuple[tuple[float, float], ...]
 
     @property
     def answered(self) -> list[float]:
         return [sample.latency_ms for sample in self.samples if sample.status == 200]
+
+    @property
+    def answered_per_second(self) -> float:
+        """Over the time in which requests came, or to the last answer if that came later."""
+        return len(self.answered) / max(self.seconds, len(self.samples) / self.rate)
 
     @property
     def turned_away(self) -> int:
@@ -233,7 +238,7 @@ def table(title: str, runs: Sequence[Load]) -> Table:
     for load in _by_way(runs):
         percentiles = (f"{load.percentile(q):.0f}" for q in (50, 95, 99))
         memory = f"{load.memory[0][1]:.0f} to {load.memory[-1][1]:.0f}" if load.memory else ""
-        rates = (f"{load.rate:.3g}", f"{len(load.answered) / load.seconds:.1f}")
+        rates = (f"{load.rate:.3g}", f"{load.answered_per_second:.1f}")
         counts = (str(load.turned_away), str(load.failed), load.refusals)
         out.add_row(load.name, *rates, *percentiles, *counts, memory)
     return out

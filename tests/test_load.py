@@ -66,6 +66,7 @@ async def test_a_mix_has_a_row_for_each_of_its_ways() -> None:
     assert [row[:2] for row in rows] == [("mix: search", "60"), ("mix: chat", "20")]
     assert float(rows[0][4]) < 200 <= float(rows[1][3])  # the searches' p95, the chats' p50
     assert [row[8] for row in rows] == ["", "0 of 10"]
+    assert all(float(row[2]) <= float(row[1]) for row in rows)  # no more is answered than was due
 
 
 async def test_the_highest_rate_that_holds_is_found_within_a_tenth() -> None:
