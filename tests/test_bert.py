@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -93,6 +93,7 @@ async def test_bf16_is_near_f32(references: dict[str, Float32]) -> None:
 
 
 @settings(max_examples=40, deadline=None)
+@example(np.full((1, 1), np.finfo(np.float32).tiny))
 @given(
     weight=arrays(np.float32, st.tuples(st.integers(1, 5), st.sampled_from([1, 7, 128, 256])), elements=_WEIGHTS),
 )
@@ -101,7 +102,8 @@ def test_int8_weights_are_the_nearest_steps_of_their_group(weight: Float32) -> N
     found = compiled.create_infer_request().infer()[0]
     grouped = weight.reshape(len(weight), -1, GROUP if weight.shape[1] % GROUP == 0 else weight.shape[1])
     half_a_step = np.abs(grouped).max(axis=2, keepdims=True) / 127 / 2
-    assert (np.abs(found.reshape(grouped.shape) - grouped) <= half_a_step * 1.001).all()
+    subnormal = 127 * np.finfo(np.float32).tiny  # a smaller weight's scale is subnormal, which the runtime takes for 0
+    assert (np.abs(found.reshape(grouped.shape) - grouped) <= half_a_step * 1.001 + subnormal).all()
 
 
 async def test_int8_is_near_f32(references: dict[str, Float32]) -> None:
