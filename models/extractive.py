@@ -133,14 +133,14 @@ class ExtractiveGenerator:
         if not chosen or chosen[0].support < self._refusal_threshold:
             texts = [REFUSAL]
         count = self._embedder.tokenizer.count
-        for i, text in enumerate(texts):
+        space = ""
+        for text in texts:
             tokens = count(text)
-            if tokens <= max_tokens:
-                max_tokens -= tokens
-                yield Piece(text if i == 0 else f" {text}", tokens)
-                continue
-            for word in text.split(" "):  # the sentence that does not fit: as many of its words as do
-                yield Piece(f"{word} ", count(word))
+            fits = tokens <= max_tokens
+            for part in [text] if fits else text.split(" "):  # of a sentence that does not fit, the words that do
+                yield Piece(space + part, tokens if fits else count(part))
+                space = " "
+            max_tokens -= tokens
 
 
 def split(passages: Sequence[str]) -> list[Sentence]:

@@ -109,9 +109,20 @@ def test_the_shortlist_is_short_in_order_and_of_the_passages(passages: list[str]
     assert all(s.text in passages[s.number - 1] for s in chosen)
 
 
-async def test_max_tokens_cuts_the_sentence_that_does_not_fit() -> None:
-    generator = ExtractiveGenerator(FakeEmbedder(), refusal_threshold=0)
-    prompt = Prompt((), "Who?", ("one two three four five six seven.",))
-    parts = [d async for d in generator.generate(prompt, GenerationOptions(max_tokens=3))]
-    assert "".join(p.text for p in parts).split() == ["one", "two", "three"]
-    assert parts[-1].finish_reason == "length"
+async def test_max_tokens_cuts_between_words_and_changes_nothing_before_the_cut() -> None:
+    generator = ExtractiveGenerator(FakeEmbedder(), refusal_threshold=-1)
+    prompt = Prompt((), "Who is it?", ("One two three four five six.", "Seven eight nine ten eleven."))
+
+    async def said(max_tokens: int) -> tuple[str, str | None]:
+        options = GenerationOptions(max_tokens=max_tokens)
+        parts = [d async for d in generator.generate(prompt, options)]
+        return "".join(p.text for p in parts), parts[-1].finish_reason
+
+    whole, reason = await said(512)
+    assert (len(sentence_spans(whole)), reason) == (2, "stop")
+    cuts = [await said(max_tokens) for max_tokens in range(1, 30)]
+    assert len({text for text, _ in cuts}) > 10
+    for text, reason in cuts:
+        assert whole.startswith(text)
+        assert f"{whole} "[len(text)] == " "
+        assert reason == ("stop" if text == whole else "length")
