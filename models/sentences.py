@@ -36,6 +36,7 @@ _TERMINATOR = re.compile(
     rf"(?P<wide>[。！？｡]++[{_CLOSERS}]*{_MARKERS})"
     rf"|(?<![.!?…؟۔।॥])[.!?…؟۔।॥]++[{_CLOSERS}]*+{_MARKERS}(?=\s|$)"
 )
+_ENDED = re.compile(rf"[.!?…؟۔।॥。！？｡][{_CLOSERS}]*$")
 _WORD_BEFORE = re.compile(r"[^\W_](?:[^\W_]|[.&'’-](?=[^\W_]))*$")
 _NEXT_WORD = re.compile(r"[\s\"'“‘«‹(\[]*([^\W_]+(?:['’][^\W_]+)?)?")
 _LOOKBACK = 24  # longer than any abbreviation
@@ -58,6 +59,11 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
                 begin = match.end()
         _append_stripped(spans, text, begin, end)
     return spans
+
+
+def is_ended(text: str) -> bool:
+    """Whether a text's end is one that a sentence may have: a full stop or the like, and what closes after it."""
+    return _ENDED.search(text[-_LOOKBACK:]) is not None
 
 
 def _blocks(text: str) -> list[tuple[int, int]]:

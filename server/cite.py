@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 from models.base import Embedder, Float32, ModelError
+from models.markers import Marker, answer_spans, markers
 from models.refusal import is_refusal
-from models.sentences import sentence_spans
 from server.base import AnswerSentence, Citation, ContextPassage, Span
-from server.markers import Marker, markers
 from server.quotes import Match, Quote, best, candidates, shortlist
 from server.support import DEFAULT_THRESHOLD, Terms, terms
 
@@ -67,7 +66,7 @@ def _claims(answer: str, known: AbstractSet[int]) -> list[_Claim]:
     """The answer's sentences. One without a word (a line of markers) belongs to the sentence before it."""
     found = markers(answer)
     spans: list[Span] = []
-    for start, end in sentence_spans(answer):
+    for start, end in answer_spans(answer, found):
         if spans and not any(char.isalnum() for char in _bare(answer, start, end, found)):
             spans[-1] = Span(spans[-1].start, end)
         else:

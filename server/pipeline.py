@@ -15,6 +15,7 @@ from indexers.chunk import Chunker
 from indexers.filter import to_json
 from indexers.point import check_groups, checked_metadata
 from models.base import Embedder, GenerationOptions, Generator
+from models.markers import MarkerFilter
 from server.answerable import answerability, threshold_for
 from server.base import (
     Answer,
@@ -42,7 +43,6 @@ from server.fetch import Sources
 from server.generate import Generation, generate, options_of, or_fallback, room_for_passages
 from server.group import BeforeCommit
 from server.ingest import Ingestion, OnProgress, Receipt, Target, at_once
-from server.markers import MarkerFilter
 from server.originals import Originals
 from server.prompt import REFUSAL, build_prompt, is_refusal
 from server.rank import Chunks, Ranker, Ranking

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from models.base import QueryEmbedding
 from models.fake import FakeEmbedder
+from models.markers import answer_spans, markers
 from models.openvino import OpenVinoEmbedder
-from models.sentences import sentence_spans
 from models.store import ModelStore
 from server.base import ContextPassage, Span
 from server.cite import cite
@@ -65,6 +65,17 @@ async def test_several_markers_cite_several_passages() -> None:
     assert [c.number for c in citations] == [1, 2, 2, 1]
     assert len(sentences) == 2
     assert sentences[1].end == len(answer), "a line of markers belongs to the sentence before it"
+
+
+async def test_a_marker_after_a_full_stop_ends_the_sentence_whatever_stands_around_it() -> None:
+    said = ["Spare seals come from Weber Inc.", "iPumps need none of them at all.", "on Mondays it stays closed."]
+    parts = [f"{said[0]} [1]", f"{said[1]} [1][2]", f"{said[2]} [2]"]
+    passages = [passage(1, "\n\n".join(said[:2])), passage(2, f"{said[1]}\n\n{said[2]}")]
+    answer = " ".join(parts)
+    citations, sentences = await cite(answer, passages, EMBEDDER)
+    assert [answer[s.start : s.end] for s in sentences] == parts
+    assert [(c.number, c.quote) for c in citations] == [(1, said[0]), (1, said[1]), (2, said[1]), (2, said[2])]
+    assert all(s.supported for s in sentences)
 
 
 async def test_a_marker_in_code_or_of_no_passage_cites_nothing() -> None:
@@ -154,7 +165,7 @@ async def test_every_quote_is_the_text_it_points_at(answer: str, passages: list[
     assert [i for s in sentences for i in s.citations] == list(range(len(citations)))
     covered = [i for s in sentences for i in range(s.start, s.end)]
     assert covered == sorted(set(covered))
-    assert all(any(s.start <= a and b <= s.end for s in sentences) for a, b in sentence_spans(answer))
+    assert all(any(s.start <= a and b <= s.end for s in sentences) for a, b in answer_spans(answer, markers(answer)))
 
 
 async def test_a_paraphrase_finds_its_sentence_with_a_real_model() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.markers import MAX_GROUP_CHARS, Marker, MarkerFilter, markers, without_markers
+from models.markers import MAX_GROUP_CHARS, Marker, MarkerFilter, markers, without_markers
 
 
 def filtered(text: str, known: int = 3) -> str:

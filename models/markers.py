@@ -5,8 +5,11 @@ anyone sees them. Both the stream and the finished text are read by one automato
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+
+from models.sentences import is_ended, sentence_spans
 
 MAX_GROUP_CHARS = 16  # of "[12, 13, 14, 15]": what a stream may hold back
 _NUMBER = r"[1-9][0-9]?"
@@ -45,6 +48,36 @@ def without_markers(text: str) -> str:
         parts.append(piece.removesuffix(" "))
         end = marker.end
     return "".join([*parts, text[end:]])
+
+
+def answer_spans(answer: str, found: Sequence[Marker]) -> list[tuple[int, int]]:
+    """Spans of an answer's sentences, given its markers; models/sentences.py says what a sentence is.
+
+    A marker after a full stop ends one whatever follows, a small letter too, and whatever precedes ("… by Berg Inc. [1]
+    …"). In a passage it need not: there the number is the author's own ("Berg et al. [1] show").
+    """
+    spans: list[tuple[int, int]] = []
+    begin = 0
+    for end in [*_ends(answer, found), len(answer)]:
+        spans += [(begin + first, begin + last) for first, last in sentence_spans(answer[begin:end])]
+        begin = end
+    return spans
+
+
+def _ends(answer: str, found: Sequence[Marker]) -> list[int]:
+    """Where the runs of markers end that follow a sentence's end."""
+    ends: list[int] = []
+    stop, follows_end = 0, False
+    for marker in found:
+        between = answer[stop : marker.start].rstrip(" \t")
+        if between or not stop:
+            follows_end = is_ended(between)
+        elif follows_end:
+            ends.pop()  # the run goes on
+        if follows_end:
+            ends.append(marker.end)
+        stop = marker.end
+    return ends
 
 
 class MarkerFilter:
