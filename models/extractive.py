@@ -9,6 +9,7 @@ vectors; overlap: the share of q's terms in s, weighted by rarity in the passage
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,8 @@ from models.late_interaction import max_sim
 from models.overlap import overlap
 from models.refusal import REFUSAL
 from models.saying import Piece, say
-from models.sentences import sentence_spans
+from models.sentences import is_ended, sentence_spans
+from models.shown import shown, without_fences
 
 # Measured on one half of 1,000 SQuAD questions, reported on the other (python -m eval.extraction).
 OVERLAP, PRIOR = 0.4, 0.05
@@ -40,9 +42,8 @@ REFUSAL_THRESHOLD = 0.55  # refuses 0.93 of another corpus's questions and 0.04 
 
 _CONTEXT_LENGTH = 1_000_000  # nothing here reads a prompt as a whole; memory is the limit
 _WORD = re.compile(r"\w+")
-_BULLET = re.compile(r"^\s*(?:[-*+•‣◦–—]|#{1,6}|>|\d{1,3}[.)])\s+")
-_MARKER = re.compile(r"\s*\[\d{1,2}(?:\s*,\s*\d{1,2})*\]")
-_ENDED = re.compile(r"[.!?…。！？]['\"’”»)\]]*$")
+_BULLET = re.compile(r"\s*(?:[-*+•‣◦–—>]|\d{1,3}[.)])\s")
+_ORDINAL = re.compile(r"^[ \t]*(\d{1,3})[.)][ \t]+", re.MULTILINE)
 _HEADING_WORDS = 10
 _LONGEST_WORDS = 80
 
@@ -70,7 +71,7 @@ class ExtractiveGenerator:
     """Implements Generator over an embedder, which stays the caller's to close."""
 
     def __init__(self, embedder: Embedder, *, refusal_threshold: float = REFUSAL_THRESHOLD) -> None:
-        fingerprint = f"extractive-1:{refusal_threshold}:{embedder.info.fingerprint}"
+        fingerprint = f"extractive-2:{refusal_threshold}:{embedder.info.fingerprint}"
         self.info = GeneratorInfo("extractive", fingerprint, _CONTEXT_LENGTH, is_language_model=False)
         self._embedder, self._refusal_threshold = embedder, refusal_threshold
         self._closed = False
@@ -151,16 +152,27 @@ def split(passages: Sequence[str]) -> list[Sentence]:
     for number, passage in enumerate(passages, start=1):
         lead = ""
         texts = [part for start, end in sentence_spans(passage) for part in _parts(passage[start:end])]
+        ordinals = {int(n) for n in _ORDINAL.findall(passage)}
         for i, text in enumerate(texts):
             if i + 1 < len(texts) and not lead and _leads(text):
                 lead = shown(text, end_stop=False)
                 continue
-            key = " ".join(text.casefold().split())
-            if key not in seen and _WORD.search(text):
+            item = _without_ordinal(text, ordinals)
+            key = " ".join(item.casefold().split())
+            if key not in seen and _WORD.search(without_fences(item)):
                 seen.add(key)
-                sentences.append(Sentence(text, number, lead))
+                sentences.append(Sentence(item, number, lead))
             lead = ""
     return sentences
+
+
+def _without_ordinal(text: str, ordinals: AbstractSet[int]) -> str:
+    """A list's item without its number. It is a list if the passage has the number before or after it, too: a single
+    one may be a date's ("3. Oktober")."""
+    match = _ORDINAL.match(text)
+    if match is None or ordinals.isdisjoint({int(match.group(1)) - 1, int(match.group(1)) + 1}):
+        return text
+    return text[match.end() :]
 
 
 def _parts(sentence: str) -> list[str]:
@@ -183,16 +195,10 @@ def shortlist(question: str, sentences: Sequence[Sentence]) -> list[tuple[Senten
     return [(sentences[i], overlaps[i]) for i in sorted(best)]
 
 
-def shown(text: str, *, end_stop: bool = True) -> str:
-    """A sentence as an answer gives it: one line, without list and citation marks of its own, with a full stop."""
-    line = _MARKER.sub("", _BULLET.sub("", " ".join(text.split()))).strip()
-    return line if not end_stop or _ENDED.search(line) else f"{line}."
-
-
 def _leads(text: str) -> bool:
     if text.rstrip().endswith(("?", "？")) or text.lstrip().startswith("#"):
         return True
-    return not _ENDED.search(text) and not _BULLET.match(text) and len(text.split()) <= _HEADING_WORDS
+    return not is_ended(text) and not _BULLET.match(text) and len(text.split()) <= _HEADING_WORDS
 
 
 def _similarities(question: QueryEmbedding, sentences: Sequence[PassageEmbedding]) -> Float32:

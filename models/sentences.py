@@ -36,8 +36,8 @@ _TERMINATOR = re.compile(
     rf"(?P<wide>[。！？｡]++[{_CLOSERS}]*{_MARKERS})"
     rf"|(?<![.!?…؟۔।॥])[.!?…؟۔।॥]++[{_CLOSERS}]*+{_MARKERS}(?=\s|$)"
 )
-_ENDED = re.compile(rf"[.!?…؟۔।॥。！？｡][{_CLOSERS}]*$")
-_WORD_BEFORE = re.compile(r"[^\W_](?:[^\W_]|[.&'’-](?=[^\W_]))*$")
+_ENDED = re.compile(rf"[.!?…؟۔।॥。！？｡][{_CLOSERS}]*{_MARKERS}\Z")
+_WORD_BEFORE = re.compile(r"[^\W_](?:[^\W_]|[.&'’-](?=[^\W_]))*\Z")
 _NEXT_WORD = re.compile(r"[\s\"'“‘«‹(\[]*([^\W_]+(?:['’][^\W_]+)?)?")
 _LOOKBACK = 24  # longer than any abbreviation
 
@@ -62,8 +62,8 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
 
 def is_ended(text: str) -> bool:
-    """Whether a text's end is one that a sentence may have: a full stop or the like, and what closes after it."""
-    return _ENDED.search(text[-_LOOKBACK:]) is not None
+    """Whether a text ends as a sentence does: with a full stop or the like, and what closes and cites after it."""
+    return _ENDED.search(text) is not None
 
 
 def _blocks(text: str) -> list[tuple[int, int]]:

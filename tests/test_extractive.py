@@ -3,16 +3,18 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.base import GenerationOptions, Message, Prompt
-from models.extractive import MAX_SENTENCES, SHORTLIST, ExtractiveGenerator, shortlist, shown, split
+from models.extractive import MAX_SENTENCES, SHORTLIST, ExtractiveGenerator, shortlist, split
 from models.fake import FakeEmbedder
+from models.markers import answer_spans, markers
 from models.openvino import OpenVinoEmbedder
 from models.overlap import overlap, terms
 from models.refusal import REFUSAL, is_refusal
 from models.sentences import sentence_spans
+from models.shown import shown
 from models.store import ModelStore
 
 PUMPS = (
@@ -36,7 +38,7 @@ async def answer(generator: ExtractiveGenerator, question: str, passages: tuple[
 
 async def test_the_sentence_that_answers_comes_first_with_its_number(generator: ExtractiveGenerator) -> None:
     parts = await answer(generator, "How often is the Kestrel pump serviced?")
-    assert parts[0] == "The Kestrel pump must be serviced every six months. [2]"
+    assert parts[0] == "The Kestrel pump must be serviced every six months (12). [2]"
     assert len(parts) <= MAX_SENTENCES
     cut = "".join(parts)
     assert len(sentence_spans(cut)) == len(parts), "each part is one sentence of the answer"
@@ -94,10 +96,51 @@ def test_terms_are_short_stems_and_single_cjk_characters() -> None:
     assert terms("点検 valve") == {"点", "検", "valve"}
 
 
-def test_shown_is_one_line_without_marks_of_its_own() -> None:
-    assert shown("- oil\n  is changed[3]") == "oil is changed."
-    assert shown("1. Stop!") == "Stop!"
-    assert shown("He said “no.”") == "He said “no.”"
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("- oil\n  is changed[3]", "oil is changed(3)."),
+        ("Oil is changed.[3] [4, 5]", "Oil is changed."),
+        ("He said “no.”", "He said “no.”"),
+        ("यह एक है।", "यह एक है।"),
+        ("「はい。」", "「はい。」"),
+        ("from argv[1], x[0], y[2019] and `z[1]`", "from argv(1), x[0], y[2019] and `z[1]`."),
+        ("- 5 °C is the lowest", "- 5 °C is the lowest."),
+        ("> 40 °C is the limit", "> 40 °C is the limit."),
+        ("> quoted", "quoted."),
+        ("3. Oktober ist ein Feiertag.", "3. Oktober ist ein Feiertag."),
+        ("Press the ` key, not ``.", "Press the `` ` `` key, not ``` `` ```."),
+        ("Run `a` or ``b`c``.", "Run `a` or ``b`c``."),
+        ("```bash\nkestrel install\n~~~ x\n", "kestrel install."),
+        ("- ~~~ a", "a."),
+    ],
+)
+def test_shown_is_one_line_in_the_documents_words(text: str, line: str) -> None:
+    assert shown(text) == line
+
+
+def test_the_number_of_a_list_item_goes_and_that_of_a_date_stays() -> None:
+    sentences = split(("Steps:\n1. Close the valve.\n2. Drain it.", "3. Oktober ist ein Feiertag."))
+    assert [s.text for s in sentences] == ["Close the valve.", "Drain it.", "3. Oktober ist ein Feiertag."]
+
+
+QUOTED = st.sampled_from(
+    ["`", "``", "```", "~~~", "[1]", "[2, 3]", "word\nword", "\n```", "~~~\n", "\n\n", "\n- ", "- ", "> ",
+     "# ", "1. ", "2) ", " ", ". ", ".", "? ", "。", "」", "word", "Inc", "etc", "e.g.", "The", "7",
+     "(", ")", "]", "[", "|", "\t", "…", '"'],
+)  # fmt: skip
+QUOTED_PASSAGE = st.lists(QUOTED, max_size=40).map("".join)
+
+
+@settings(max_examples=500)
+@given(st.lists(QUOTED_PASSAGE | st.text(max_size=60), max_size=3))
+def test_every_sentence_quoted_is_one_of_the_answer_and_its_number_is_found(passages: list[str]) -> None:
+    pieces = [f"{shown(s.text)} [{s.number}]" for s in split(passages)]
+    answer = " ".join(pieces)
+    found = markers(answer)
+    spans = answer_spans(answer, found)
+    assert [answer[start:end] for start, end in spans] == pieces
+    assert [marker.end for marker in found] == [end for _, end in spans], "one marker each, at its end"
 
 
 @given(st.lists(st.text(max_size=60), max_size=12), st.text(max_size=40))
