@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from models.base import (
@@ -53,12 +53,20 @@ def options_of(request: AnswerRequest, settings: Settings, info: GeneratorInfo) 
     )
 
 
-async def or_fallback(generation: Generation, fallback: Generator, work: Callable[[Generator], Awaitable[T]]) -> T:
-    """What `work` gives with the generator; with the fallback, if the generator cannot be reached."""
+async def or_fallback(
+    generation: Generation,
+    fallback: Generator,
+    options: GenerationOptions,
+    work: Callable[[Generator], Awaitable[T]],
+) -> T:
+    """What `work` gives with the generator; with the fallback, if the generator fails at it.
+
+    Raises ModelNotFoundError as `generate` does.
+    """
     try:
         return await work(generation.generator)
-    except ModelUnavailableError as exc:
-        if generation.generator is fallback:
+    except ModelError as exc:
+        if generation.generator is fallback or _names_no_adapter(exc, options):
             raise
         generation.degrade(fallback, exc)
     return await work(fallback)
@@ -87,21 +95,41 @@ async def generate(
 
     Raises ModelNotFoundError for an adapter that the request names and the generator's server does not have.
     """
-    started = False
-    try:
-        async with aclosing(generation.generator.generate(prompt, options)) as deltas:
-            async for delta in deltas:
-                started = started or bool(delta.text)
-                yield _noted(delta, generation)
-        return
-    except ModelError as exc:
-        is_unknown_adapter = isinstance(exc, ModelNotFoundError) and options.adapter is not None
-        if started or is_unknown_adapter or generation.generator is fallback:
-            raise
-        generation.degrade(fallback, exc)
+    if generation.generator is not fallback:
+        started = False
+        try:
+            async with aclosing(_from_first_word(generation.generator.generate(prompt, options))) as deltas:
+                async for delta in deltas:
+                    started = True
+                    yield _noted(delta, generation)
+            return
+        except ModelError as exc:
+            if started or _names_no_adapter(exc, options):
+                raise
+            generation.degrade(fallback, exc)
     async with aclosing(fallback.generate(prompt, options)) as deltas:
         async for delta in deltas:
             yield _noted(delta, generation)
+
+
+async def _from_first_word(deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
+    """The deltas, white space before the first word held back. Raises ModelUnavailableError if no word comes."""
+    blank, started = "", False
+    async with aclosing(deltas):
+        async for delta in deltas:
+            started = started or bool(delta.text.strip())
+            if started:
+                yield replace(delta, text=blank + delta.text)
+                blank = ""
+            else:
+                blank += delta.text
+    if not started:
+        raise ModelUnavailableError("it answered without a word")
+
+
+def _names_no_adapter(error: ModelError, options: GenerationOptions) -> bool:
+    """Whether it is the request's own fault: an adapter that the generator's server does not have."""
+    return isinstance(error, ModelNotFoundError) and options.adapter is not None
 
 
 def _noted(delta: Delta, generation: Generation) -> Delta:

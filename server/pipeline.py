@@ -25,6 +25,7 @@ from server.base import (
     Collection,
     ConflictError,
     ContextPassage,
+    ContextTooLongError,
     InvalidRequestError,
     NamespaceState,
     NotFoundError,
@@ -172,20 +173,26 @@ class Pipeline:
         with trace.span("search"):
             result, states = await self._search(request.search, trace)
         generation = Generation(self.models.generator, degraded=list(result.degraded))
+        options = options_of(request, self.settings, self.models.generator.info)
         passages: tuple[ContextPassage, ...] = ()
-        text = ""
         if result.hits and answerability(result) >= threshold_for(self.models.generator.info):
-            options = options_of(request, self.settings, self.models.generator.info)
             vectors = asyncio.create_task(self._vectors(result, states, generation.degraded))
             try:
                 with trace.span("context"):
                     passages = await or_fallback(
                         generation,
                         self.models.fallback,
+                        options,
                         lambda generator: self._context(request, result, vectors, options, generator=generator),
                     )
             finally:
                 vectors.cancel()
+            if not passages:
+                generation.degraded.append(
+                    f"context: no passage fits into context_tokens={self.settings.context_tokens}"
+                )
+        text = ""
+        if passages:
             prompt = build_prompt(request.search.question, passages, request.messages[:-1])
             markers = MarkerFilter(len(passages))
             with trace.span("generate", outside=True):
@@ -223,7 +230,10 @@ class Pipeline:
         *,
         generator: Generator,
     ) -> tuple[ContextPassage, ...]:
-        """The passages that fit: min(context_tokens, what the generator has left beside prompt and answer)."""
+        """The passages that fit: min(context_tokens, what the generator has left beside prompt and answer).
+
+        Raises ContextTooLongError if what it has left is too little for any: without passages nothing is asked.
+        """
         room = await room_for_passages(generator, request, options)
         context = await assemble(
             result.hits,
@@ -234,6 +244,11 @@ class Pipeline:
             share=self.settings.context_share,
             near_duplicate=self.settings.near_duplicate,
         )
+        if not context.passages and room < self.settings.context_tokens:
+            raise ContextTooLongError(
+                f"beside the question, the history and max_tokens={options.max_tokens}, {generator.info.name!r} has "
+                f"{room} tokens left, too few for any passage: shorten them, or ask for less"
+            )
         return context.passages
 
     async def _vectors(

@@ -13,13 +13,23 @@ from indexers.base import Hit, IndexUnavailableError, Namespace, Point, Unreadab
 from indexers.edge import EdgeIndex
 from indexers.filter import parse_filter
 from indexers.sources import Source, Upload
-from models.base import Delta, GenerationOptions, Generator, Message, ModelUnavailableError, Prompt
+from models.base import (
+    Delta,
+    GenerationOptions,
+    Generator,
+    Message,
+    ModelError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    Prompt,
+)
 from models.fake import FakeReranker
 from models.fake_generator import FakeGenerator
 from server.base import (
     Answer,
     AnswerRequest,
     ConflictError,
+    ContextTooLongError,
     InvalidRequestError,
     NotFoundError,
     SearchRequest,
@@ -29,7 +39,7 @@ from server.build import Desk
 from server.catalog import Catalog
 from server.ingest import Receipt, Target
 from server.pipeline import Models, Pipeline
-from server.prompt import REFUSAL
+from server.prompt import REFUSAL, build_prompt
 from server.rerank import Depth, Reranking
 from tests import make_files
 from tests.desks import GUIDE, NOTES, QUESTION, fake_settings, open_desk, text_file
@@ -307,17 +317,28 @@ async def test_a_question_the_documents_do_not_answer_is_refused(tmp_path: Path)
     assert (whole.text, whole.refused, whole.citations) == (REFUSAL, True, ())
 
 
-class Failing(FakeGenerator):
-    """A generator that fails before its first word, or after it."""
+class Scripted(FakeGenerator):
+    """A generator that says given words, then fails with an error if there is one; `asked` is what it was asked."""
 
-    def __init__(self, words: Sequence[str]) -> None:
-        super().__init__()
-        self.words = words
+    def __init__(self, words: Sequence[str], error: ModelError | None = None, *, context_length: int = 8192) -> None:
+        super().__init__(context_length=context_length)
+        self.words, self.error = words, error
+        self.asked: list[Prompt] = []
 
     async def generate(self, prompt: Prompt, options: GenerationOptions) -> AsyncGenerator[Delta, None]:
+        self.asked.append(prompt)
         for word in self.words:
             yield Delta(word)
-        raise ModelUnavailableError("the model is gone")
+        if self.error is not None:
+            raise self.error
+        yield Delta("", "stop")
+
+
+class Uncountable(FakeGenerator):
+    """A generator whose tokens cannot be counted: its server does not know the path, or the model."""
+
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        raise ModelNotFoundError("the model is gone")
 
 
 def with_generator(desk: Desk, generator: Generator) -> Pipeline:
@@ -332,12 +353,43 @@ def with_generator(desk: Desk, generator: Generator) -> Pipeline:
     )
 
 
-async def test_a_generator_that_fails_at_once_is_stood_in_for(desk: Desk) -> None:
-    _, whole = await answer(with_generator(desk, Failing([])))
+@pytest.mark.parametrize(
+    ("generator", "why"),
+    [
+        (Scripted([], ModelUnavailableError("the model is gone")), "the model is gone"),
+        (Scripted([" "], ModelNotFoundError("the model is gone")), "the model is gone"),
+        (Scripted([]), "without a word"),
+        (Scripted([" ", "\n"]), "without a word"),
+        (Uncountable(), "the model is gone"),
+    ],
+)
+async def test_a_generator_that_fails_before_its_first_word_is_stood_in_for(
+    desk: Desk, generator: Generator, why: str
+) -> None:
+    deltas, whole = await answer(with_generator(desk, generator))
     assert whole.generator == "extractive"
-    assert "the model is gone" in whole.degraded[-1]
+    assert why in whole.degraded[-1]
+    assert "".join(deltas) == whole.text == whole.text.strip()
+    assert whole.citations
 
 
 async def test_a_generator_that_fails_half_way_is_not_continued_by_another(desk: Desk) -> None:
     with pytest.raises(ModelUnavailableError, match="the model is gone"):
-        await answer(with_generator(desk, Failing(["Every "])))
+        await answer(with_generator(desk, Scripted(["Every "], ModelUnavailableError("the model is gone"))))
+
+
+async def test_nothing_is_asked_without_passages(desk: Desk) -> None:
+    bare = await FakeGenerator().count_prompt_tokens(build_prompt(QUESTION, (), ()).messages)
+    generator = Scripted(["Invented."], context_length=bare + desk.settings.max_tokens + 3)
+    with pytest.raises(ContextTooLongError, match="3 tokens left"):
+        await answer(with_generator(desk, generator))
+    assert generator.asked == []
+
+
+async def test_sentences_longer_than_the_context_are_refused_and_the_answer_says_why(tmp_path: Path) -> None:
+    generator = Scripted(["Invented."])
+    async with open_desk(tmp_path, context_tokens=64) as desk:
+        await ingest(desk, {"long.md": f"The Kestrel pump must be serviced {'and oiled ' * 60}every six months."})
+        _, whole = await answer(with_generator(desk, generator))
+    assert (whole.text, whole.refused, generator.asked) == (REFUSAL, True, [])
+    assert "context_tokens=64" in whole.degraded[-1]
