@@ -170,6 +170,8 @@ class Pipeline:
         Raises ContextTooLongError before anything is sent; closing the iterator stops the generation.
         """
         trace = trace or Trace()
+        question = normalise(request.search.question, self.settings.max_question_chars)
+        request = replace(request, search=replace(request.search, question=question))
         with trace.span("search"):
             result, states = await self._search(request.search, trace)
         generation = Generation(self.models.generator, degraded=list(result.degraded))
@@ -193,7 +195,7 @@ class Pipeline:
                 )
         text = ""
         if passages:
-            prompt = build_prompt(request.search.question, passages, request.messages[:-1])
+            prompt = build_prompt(question, passages, request.messages[:-1])
             markers = MarkerFilter(len(passages))
             with trace.span("generate", outside=True):
                 async with aclosing(generate(generation, self.models.fallback, prompt, options)) as deltas:

@@ -393,3 +393,11 @@ async def test_sentences_longer_than_the_context_are_refused_and_the_answer_says
         _, whole = await answer(with_generator(desk, generator))
     assert (whole.text, whole.refused, generator.asked) == (REFUSAL, True, [])
     assert "context_tokens=64" in whole.degraded[-1]
+
+
+async def test_the_generator_gets_the_question_as_it_was_searched_for(desk: Desk) -> None:
+    generator = Scripted(["Yes."])
+    await answer(with_generator(desk, generator), f"  Who repairs a  pu\u0308mp? {QUESTION}\n")
+    (prompt,) = generator.asked
+    assert prompt.question == f"Who repairs a p\u00fcmp? {QUESTION}"
+    assert f"Question: {prompt.question}\n" in prompt.messages[-1].content
