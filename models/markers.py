@@ -153,10 +153,9 @@ class MarkerFilter:
             self._send(char, whole=group is not None)
 
     def _send(self, char: str, *, whole: bool = False) -> None:
-        """Send one character, unless it would make a marker of pieces around a dropped one ("[[7]9]" → "[9")."""
+        """Send one character, unless it would make a marker of pieces around a dropped one ("[[7]9]]" → "[9")."""
         opened = self._sent_open + char
         if char == "]" and not whole and len(opened) <= MAX_GROUP_CHARS and _GROUP.fullmatch(opened):
-            self._sent_open = ""
             return
         self._place = self._place.after(char)
         self._out.append(char)

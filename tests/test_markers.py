@@ -33,6 +33,7 @@ def filtered(text: str, known: int = 3) -> str:
         ("[0] [100] [01] [a] [] [1-3] [1;2]", "[0] [100] [01] [a] [] [1-3] [1;2]"),
         ("[[1]] and [[7]]", "[[1]] and []"),
         ("pieces: [[7]9] [1,[7]2]", "pieces: [9 [1,2"),
+        ("See [[7]2]] now", "See [2 now"),
         ("too long [1, 2, 3, 4, 5, 6]", "too long [1, 2, 3, 4, 5, 6]"),
         ("`a[7]` and a[7]", "`a[7]` and a"),
         ("``a`[7]`` then [7].", "``a`[7]`` then."),
@@ -59,7 +60,8 @@ def test_only_an_open_group_is_held_back() -> None:
 PIECES = st.sampled_from(
     ["[", "]", "1", "3", "7", "12", ",", ", ", " ", "`", "```", "~~~", "\n", "a", "😀", "[7]", "[2]"]
 )
-TEXTS = st.lists(PIECES, max_size=30).map("".join) | st.text(max_size=40)
+NESTED = st.sampled_from(["[", "]", "[7]", "2"])
+TEXTS = st.lists(PIECES, max_size=30).map("".join) | st.lists(NESTED, max_size=12).map("".join) | st.text(max_size=40)
 
 
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 200), max_size=8))
