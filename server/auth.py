@@ -68,6 +68,7 @@ class Keys:
     def __init__(self, catalog: Catalog, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._catalog, self._clock = catalog, clock
         self._cached: dict[str, tuple[float, StoredKey | None]] = {}
+        self._revocations = 0  # a look-up that one came between is not kept
 
     async def add(
         self, name: str, claims: Claims, *, lifetime_s: float | None = None, id_: str | None = None
@@ -99,6 +100,7 @@ class Keys:
     async def revoke(self, id_: str) -> None:
         """End a key, here at once. Raises NotFoundError."""
         await self._catalog.revoke_key(id_)
+        self._revocations += 1
         self._cached.clear()
 
     async def first_admin(self) -> str | None:
@@ -116,10 +118,12 @@ class Keys:
         sha256 = _sha256(secret)
         until, key = self._cached.get(sha256, (0.0, None))
         if until <= self._clock():
+            before = self._revocations
             key = await self._catalog.find_key(sha256)
             if len(self._cached) >= CACHE_KEYS:
                 self._cached.clear()
-            self._cached[sha256] = (self._clock() + CACHE_S, key)
+            if self._revocations == before:
+                self._cached[sha256] = (self._clock() + CACHE_S, key)
         if key is None or key.revoked_at is not None or (key.expires_at or float("inf")) <= time.time():
             raise UnauthorizedError("this key is unknown, revoked or expired: ask an administrator for one")
         return Principal(key.id, key.name, key.roles, key.namespaces, key.groups, key.requests_per_minute)

@@ -8,8 +8,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from server.auth import Claims
+from server.auth import Claims, Keys
+from server.base import UnauthorizedError
 from server.build import Desk
+from server.catalog import Catalog
+from server.catalog_keys import StoredKey
 from server.ingest import Target
 from tests.desks import new_key, open_desk, open_http, refused, search, text_file
 
@@ -28,6 +31,36 @@ async def test_no_key_a_wrong_key_and_a_revoked_key_are_refused(desk: Desk, http
         assert (await http.delete(f"/v1/keys/{made['id']}")).status_code == 200
     async with open_http(desk, key=made["key"]) as revoked:
         assert (await refused(revoked, "GET", "/v1/models"))[0] == 401
+
+
+class SlowCatalog(Catalog):
+    """A catalog whose key look-ups say when they have `found` theirs, and wait for `released` before they tell it."""
+
+    found: asyncio.Event
+    released: asyncio.Event
+
+    async def find_key(self, sha256: str) -> StoredKey | None:
+        key = await super().find_key(sha256)
+        self.found.set()
+        await self.released.wait()
+        return key
+
+
+async def test_a_key_revoked_while_it_is_looked_up_is_refused_from_then_on(tmp_path: Path) -> None:
+    catalog = await SlowCatalog.open(tmp_path / "catalog.sqlite")
+    catalog.found, catalog.released = asyncio.Event(), asyncio.Event()
+    try:
+        keys = Keys(catalog)
+        key, secret = await keys.add("n", Claims())
+        under_way = asyncio.create_task(keys.principal(secret))
+        await catalog.found.wait()
+        await keys.revoke(key.id)
+        catalog.released.set()
+        assert (await under_way).key_id == key.id
+        with pytest.raises(UnauthorizedError):
+            await keys.principal(secret)
+    finally:
+        await catalog.close()
 
 
 async def test_keys_are_stored_hashed_and_listed_without_it(desk: Desk, http: httpx2.AsyncClient) -> None:
