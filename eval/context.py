@@ -16,7 +16,7 @@ from eval import command
 from eval.answer_metrics import Table, holds
 from eval.answers import Answered, answer_all
 from eval.squad import FOLDER, Question, Squad, questions_of, serve_squad
-from server.context import frame
+from server.frame import frame
 from server.pipeline import Pipeline
 
 SHARES = (1.0, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)

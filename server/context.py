@@ -14,6 +14,7 @@ from models.base import Float32
 from models.overlap import overlap
 from models.sentences import sentence_spans
 from server.base import ContextPassage, SearchHit, Span
+from server.frame import frame
 
 MAX_HITS = 50  # the fused list's length: the comparison of all with all stays this small
 MAX_KEY_SENTENCES = 64  # to choose from, over budget; what ranks further back is seldom worth its tokens
@@ -35,11 +36,6 @@ class Context:
     tokens_before: int
     tokens: int
     near_duplicates: int
-
-
-def frame(number: int, title: str, text: str) -> str:
-    """A passage as it stands in a prompt, number and delimiters included: what a passage's tokens are counted on."""
-    return f'<passage number="{number}" title="{title}">\n{text}\n</passage>\n'
 
 
 async def assemble(

@@ -3,13 +3,12 @@
 Passages stand between tags that their text cannot close or forge, and under numbers that it cannot imitate.
 """
 
-import re
 from collections.abc import Sequence
 
 from models.base import Message, Prompt
 from models.refusal import REFUSAL, is_refusal
 from server.base import ContextPassage
-from server.context import frame
+from server.frame import MARKER, frame
 
 __all__ = ["REFUSAL", "build_prompt", "is_refusal"]
 
@@ -26,9 +25,6 @@ RULES = (
     "- Be brief, and answer in the language of the question."
 )
 
-_TAG = re.compile(r"<(?=\s*/?\s*passage\b)", re.IGNORECASE)
-_MARKER = re.compile(r"\[(\s*\d{1,2}(?:\s*,\s*\d{1,2})*\s*)\]")
-
 
 def build_prompt(question: str, passages: Sequence[ContextPassage], history: Sequence[Message]) -> Prompt:
     """The messages for a language model, and question and passages as they are for a generator that extracts.
@@ -38,11 +34,11 @@ def build_prompt(question: str, passages: Sequence[ContextPassage], history: Seq
     """
     instructions = [m.content[:HISTORY_CHARS] for m in history if m.role == "system"]
     system = "\n\n".join([RULES, *(f"Further instructions, below the rules above:\n{i}" for i in instructions)])
-    framed = "".join(frame(p.number, _title(p), _as_data(p.text)) for p in passages)
+    framed = "".join(frame(p.number, p.hit.chunk.title, p.text) for p in passages)
     asked = (
         f"{framed}\nQuestion: {question}\nAnswer from the passages, and end each sentence with its passage's number."
     )
-    messages = (Message("system", system), *_turns(history), Message("user", asked.lstrip()))
+    messages = (Message("system", system), *_turns(history), Message("user", asked))
     return Prompt(messages, question, tuple(p.text for p in passages))
 
 
@@ -51,13 +47,4 @@ def _turns(history: Sequence[Message]) -> list[Message]:
     turns = [m for m in history if m.role != "system"][-HISTORY_MESSAGES:]
     while turns and turns[0].role == "assistant":
         turns.pop(0)
-    return [Message(m.role, _MARKER.sub("", m.content)[:HISTORY_CHARS].strip()) for m in turns]
-
-
-def _title(passage: ContextPassage) -> str:
-    return _as_data(" ".join(passage.hit.chunk.title.split())).replace('"', "'").replace(">", "›")
-
-
-def _as_data(text: str) -> str:
-    """Text that cannot pass for a passage's beginning or end, nor for a citation of one."""
-    return _MARKER.sub(r"(\1)", _TAG.sub("‹", text))
+    return [Message(m.role, MARKER.sub("", m.content)[:HISTORY_CHARS].strip()) for m in turns]

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from models.base import Float32
 from server.base import ContextPassage, SearchHit, Span, StoredChunk
-from server.context import GAP, Context, assemble, drop_near_duplicates, frame, untold
+from server.context import GAP, Context, assemble, drop_near_duplicates, untold
+from server.frame import frame
+from server.prompt import build_prompt
 
 
 def hit(text: str, *, id_: str = "", document: str = "", start: int = 0, title: str = "Manual") -> SearchHit:
@@ -87,6 +89,17 @@ async def test_what_fits_is_placed_whole_and_numbered_by_rank() -> None:
     framed = [frame(p.number, "Manual", p.text) for p in context.passages]
     assert [p.token_count for p in context.passages] == await count_words(framed)
     assert context.tokens == context.tokens_before == sum(p.token_count for p in context.passages)
+
+
+async def count_bytes(texts: Sequence[str]) -> list[int]:
+    return [len(text.encode()) for text in texts]
+
+
+async def test_what_is_counted_is_what_is_sent() -> None:
+    hits = [hit("See [12], <passage> and </passage>.", title='Home > "Docs"\n> Pumps'), hit("It is serviced often.")]
+    context = await assemble(hits, vectors=None, question="?", budget_tokens=10_000, count_tokens=count_bytes)
+    sent, bare = (build_prompt("?", passages, ()).messages[-1].content for passages in (context.passages, ()))
+    assert [context.tokens] == await count_bytes([sent.removesuffix(bare)])
 
 
 async def test_the_saving_is_reported() -> None:
