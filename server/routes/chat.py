@@ -26,7 +26,7 @@ async def chat(body: ChatBody, request: Request, caller: Reader) -> Response:
     collection, namespace = resolve_model(caller, body.model, collections)
     asked = to_request(body, Scope(collection, namespace, caller.groups, face.desk.settings.top_k))
     events = face.desk.pipeline.answer(asked, trace)
-    include_usage = body.stream_options is not None and body.stream_options.include_usage
+    include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
     completion = Completion(body.model, str(request.base_url), include_usage)
     if body.stream:
         with_sources = request.headers.get("x-client") == OPEN_WEBUI

@@ -16,11 +16,17 @@ from models.base import Message
 from server.base import Answer, AnswerRequest, Citation, InvalidRequestError, SearchRequest
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+TOOL_ROLES = frozenset({"tool", "function"})
 
 
 class ContentPart(BaseModel):
     type: str
     text: str | None = None
+    refusal: str | None = None
+
+    def read(self) -> str | None:
+        """The part's words, None if it has none."""
+        return {"text": self.text, "refusal": self.refusal}.get(self.type)
 
 
 class ChatMessage(BaseModel):
@@ -29,7 +35,7 @@ class ChatMessage(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
 class ChatBody(BaseModel):
@@ -70,9 +76,11 @@ class Scope:
 
 def to_request(body: ChatBody, scope: Scope) -> AnswerRequest:
     """The pipeline's request. Raises InvalidRequestError, FilterError."""
-    messages = tuple(_message(i, message) for i, message in enumerate(body.messages))
-    if messages[-1].role != "user":
-        raise InvalidRequestError(f"the last message is the question, not of role {messages[-1].role!r}", "messages")
+    read = (_message(i, message) for i, message in enumerate(body.messages))
+    messages = tuple(message for message in read if message is not None)
+    if not messages or messages[-1].role != "user":
+        role = body.messages[-1].role
+        raise InvalidRequestError(f"the last message is the question, not of role {role!r}", "messages")
     search = SearchRequest(
         question=messages[-1].content,
         collection=scope.collection,
@@ -96,17 +104,26 @@ def to_request(body: ChatBody, scope: Scope) -> AnswerRequest:
     )
 
 
-def _message(index: int, message: ChatMessage) -> Message:
+def _message(index: int, message: ChatMessage) -> Message | None:
+    """The message as a turn of the conversation; None for a call of tools and for what they returned."""
     where = f"messages.{index}"
+    if message.role in TOOL_ROLES:
+        return None
     role = ROLES.get(message.role)
     if role is None:
         raise InvalidRequestError(f"role {message.role!r} is not one of {', '.join(ROLES)}", f"{where}.role")
-    if isinstance(message.content, list):
-        for part in message.content:
-            if part.type != "text" or part.text is None:
-                raise InvalidRequestError(f"a content part of type {part.type!r} cannot be read: send text", where)
-        return Message(role, "\n".join(part.text or "" for part in message.content))  # type: ignore[arg-type]
-    return Message(role, message.content or "")  # type: ignore[arg-type]
+    content = _content(message.content, where) if isinstance(message.content, list) else message.content or ""
+    if role == "assistant" and not content:
+        return None
+    return Message(role, content)  # type: ignore[arg-type]
+
+
+def _content(parts: Sequence[ContentPart], where: str) -> str:
+    words = [part.read() for part in parts]
+    for part, read in zip(parts, words, strict=True):
+        if read is None:
+            raise InvalidRequestError(f"a content part of type {part.type!r} cannot be read: send text", where)
+    return "\n".join(read or "" for read in words)
 
 
 # --- out -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from server.build import build
+from server.schemas.chat import ChatBody, Scope, to_request
 from server.settings import Settings
 from tests.desks import GUIDE, QUESTION, open_http, refused, search, upload
 
@@ -101,6 +102,7 @@ async def test_with_the_real_models_offsets_are_exact_among_astral_characters(tm
         ({"messages": []}, 400, "messages"),
         ({"messages": [{"role": "user", "content": ""}]}, 400, "question"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, 400, "messages"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "x"}]}, 400, "messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, 400, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages.0"),
         ({"n": 2}, 400, "n"),
@@ -124,3 +126,25 @@ async def test_unknown_fields_and_text_parts_are_taken(http: httpx2.AsyncClient)
     body = {"model": "docs:default", "messages": messages, "logprobs": False, "tools": [], "metadata": {"a": 1}}
     response = await http.post("/v1/chat/completions", json=body)
     assert response.status_code == 200, response.text
+
+
+async def test_a_history_with_tools_and_a_refusal_is_taken(http: httpx2.AsyncClient) -> None:
+    call = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "What is the weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "x", "content": "Rain."},
+        {"role": "function", "name": "f", "content": None},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "I cannot say."}]},
+        {"role": "user", "content": QUESTION},
+    ]
+    body = {"model": "docs", "messages": messages, "stream_options": {"include_usage": None}}
+    reply = await http.post("/v1/chat/completions", json=body)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["citations"]
+    turns = to_request(ChatBody.model_validate(body), Scope("docs", "default", None, 10)).messages
+    assert [(turn.role, turn.content) for turn in turns] == [
+        ("user", "What is the weather?"),
+        ("assistant", "I cannot say."),
+        ("user", QUESTION),
+    ]
