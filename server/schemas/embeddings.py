@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from models.base import Float32, UInt8
 from models.embedding_wire import to_base64
@@ -18,15 +18,38 @@ Inputs = Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]
 TokenInputs = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_INPUTS)]
 
 
+def _form(given: object) -> str:
+    """Which of the forms of `input` is meant: the first item tells, so that a mistake further on is named as such."""
+    if not isinstance(given, list):
+        return "a text"
+    first = given[0] if given else ""
+    return (
+        "token ids"
+        if isinstance(first, int | float)
+        else "lists of token ids"
+        if isinstance(first, list)
+        else "a list of texts"
+    )
+
+
+Input = Annotated[
+    Annotated[Text, Tag("a text")]
+    | Annotated[Inputs, Tag("a list of texts")]
+    | Annotated[TokenIds, Tag("token ids")]
+    | Annotated[TokenInputs, Tag("lists of token ids")],
+    Discriminator(_form),
+]
+
+
 class EmbeddingsBody(BaseModel):
     """OpenAI's fields, and two of ours: `input_type`, since some models tell questions from passages; `token_vectors`
     asks for them too, as another refdesk does whose model node this is."""
 
     model_config = ConfigDict(extra="ignore")
 
-    input: Text | Inputs | TokenIds | TokenInputs
+    input: Input
     model: str
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = "float"
     dimensions: int | None = Field(None, ge=1)
     input_type: Literal["passage", "query"] = "passage"
     token_vectors: bool = False

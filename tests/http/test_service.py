@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -14,11 +13,25 @@ from tests.desks import GUIDE, QUESTION, open_desk, open_http, refused, search, 
 
 
 @pytest.mark.parametrize(
-    "body", [{"input": ""}, {"input": []}, {"input": [[]]}, {"input": [1.5]}, {"input": [-1]}, {"input": {}}]
+    ("given", "words"),
+    [
+        ("", "at least 1 character"),
+        ([], "at least 1 item"),
+        (["a", ""], "at least 1 character, not ''"),
+        (["a"] * 2049, "at most 2048 items"),
+        ([[]], "at least 1 item"),
+        ([1.5], "valid integer, not 1.5"),
+        ([-1], "greater than or equal to 0, not -1"),
+        ([1, "a"], "valid integer, not 'a'"),
+        ({}, "valid string"),
+    ],
 )
-async def test_a_wrong_input_is_refused(http: httpx2.AsyncClient, body: dict[str, Any]) -> None:
-    status, error = await refused(http, "POST", "/v1/embeddings", json={"model": "docs", **body})
+async def test_a_wrong_input_is_refused_and_the_message_says_why(
+    http: httpx2.AsyncClient, given: object, words: str
+) -> None:
+    status, error = await refused(http, "POST", "/v1/embeddings", json={"model": "docs", "input": given})
     assert (status, error["param"]) == (400, "input")
+    assert words in error["message"]
 
 
 async def test_dimensions_are_the_models(http: httpx2.AsyncClient) -> None:
