@@ -21,7 +21,7 @@ def may_reach(principal: Principal, collection: str, namespace: str) -> bool:
 
 def own_namespaces(principal: Principal, collection: str) -> tuple[str, ...]:
     """The namespaces of a collection that the key names one by one."""
-    split = (pattern.partition(":") for pattern in principal.namespaces or ())
+    split = (pattern.partition(":") for pattern in dict.fromkeys(principal.namespaces or ()))
     return tuple(name for of, _, name in split if of == collection and name != "*")
 
 
@@ -46,8 +46,23 @@ def resolve_model(principal: Principal, model: str, collections: Names[str]) -> 
     collection, _, name = model.partition(":")
     namespace = name or default_namespace(principal, collection)
     if collection not in collections or not may_reach(principal, collection, namespace):
-        raise UnknownModelError(f"no model {model!r}: GET /v1/models lists those that your key may use")
+        raise _no_model(model)
     return collection, namespace
+
+
+async def existing_model(catalog: Catalog, principal: Principal, model: str, collections: Names[str]) -> str:
+    """The collection of a model id, of which a namespace that it names is there. Raises UnknownModelError."""
+    collection, namespace = resolve_model(principal, model, collections)
+    if model != collection:
+        try:
+            await catalog.namespace(collection, namespace)
+        except NotFoundError as exc:
+            raise _no_model(model) from exc
+    return collection
+
+
+def _no_model(model: str) -> UnknownModelError:
+    return UnknownModelError(f"no model {model!r}: GET /v1/models lists those that your key may use")
 
 
 def may_see_collection(principal: Principal, collection: str) -> bool:

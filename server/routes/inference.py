@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.base import Embedder, Passage
-from server.access import resolve_model
+from server.access import existing_model
 from server.base import InvalidRequestError, Principal, UnknownModelError
 from server.inference import Inference, relevance, tokenised
 from server.metrics import trace_of
@@ -48,7 +48,7 @@ async def _check_model(body: EmbeddingsBody, inference: Inference, caller: Princ
     if inference.catalog is None:
         raise UnknownModelError(f"no model {body.model!r} to embed with: this node runs {info.name!r}")
     collections = {c.spec.name: c for c in await inference.catalog.collections()}
-    collection, _ = resolve_model(caller, body.model, collections)
+    collection = await existing_model(inference.catalog, caller, body.model, collections)
     if collections[collection].embedder_fingerprint != info.fingerprint:
         raise UnknownModelError(
             f"model {body.model!r} was embedded by another model than {info.name!r}, which runs here"

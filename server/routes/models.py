@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.access import may_reach, may_see_collection, own_namespaces, resolve_model
+from server.access import existing_model, may_reach, may_see_collection, own_namespaces
 from server.routes import Reader, face_of, json_response, new_router
 
 router = new_router()
@@ -29,7 +29,8 @@ async def get_model(model: str, request: Request, caller: Reader) -> Response:
     """One model, if the key may use it."""
     desk = face_of(request).desk
     if model != desk.pipeline.models.embedder.info.name:
-        resolve_model(caller, model, {collection.spec.name for collection in await desk.catalog.collections()})
+        collections = {collection.spec.name for collection in await desk.catalog.collections()}
+        await existing_model(desk.catalog, caller, model, collections)
     return json_response(_model(model))
 
 

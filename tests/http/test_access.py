@@ -171,6 +171,10 @@ async def test_the_refusals_words_are_the_catalogs(desk: Desk) -> None:
             assert await refused(admin, "POST", "/v1/search", json=body) == await refused(
                 reader, "POST", "/v1/search", json=body
             )
+        for method, path, body in (("GET", "/v1/models/docs:nx", {}), ("POST", "/v1/embeddings", {"input": "x"})):
+            told = [await refused(http, method, path, json={"model": "docs:nx", **body}) for http in (admin, reader)]
+            assert told[0] == told[1]
+            assert told[0][0] == 404
         nowhere = "/v1/documents/doc_0"
         assert await refused(admin, "GET", nowhere) == await refused(reader, "GET", nowhere)
 
@@ -182,7 +186,7 @@ async def _documents_of(desk: Desk, namespace: str) -> AsyncIterator[str]:
 
 
 async def test_a_key_of_one_namespace_means_it_by_the_collections_name(desk: Desk) -> None:
-    key = await new_key(desk, Claims(namespaces=("docs:hr",), groups=("hr",)))
+    key = await new_key(desk, Claims(namespaces=("docs:hr", "docs:hr"), groups=("hr",)))
     async with open_http(desk, key=key) as http:
         assert [m["id"] for m in (await http.get("/v1/models")).json()["data"]] == ["docs", "docs:hr"]
         assert [hit["uri"] for hit in (await search(http, "Who earns most?"))["hits"]] == ["salaries.md"]
