@@ -28,7 +28,7 @@ from models.base import (
     QueryEmbedding,
 )
 from models.late_interaction import max_sim
-from models.overlap import overlap
+from models.overlap import UNSPACED, overlap
 from models.refusal import REFUSAL
 from models.saying import Piece, say
 from models.sentences import is_ended, sentence_spans
@@ -44,6 +44,7 @@ _CONTEXT_LENGTH = 1_000_000  # nothing here reads a prompt as a whole; memory is
 _WORD = re.compile(r"\w+")
 _BULLET = re.compile(r"\s*(?:[-*+•‣◦–—>]|\d{1,3}[.)])\s")
 _ORDINAL = re.compile(r"^[ \t]*(\d{1,3})[.)][ \t]+", re.MULTILINE)
+_TELLING = re.compile(r"[^\s\d.)].*\d|[:：]\s*\w")  # a number that is not the heading's own ("3.2 Service")
 _HEADING_WORDS = 10
 _LONGEST_WORDS = 80
 
@@ -146,7 +147,7 @@ class ExtractiveGenerator:
 
 def split(passages: Sequence[str]) -> list[Sentence]:
     """The sentences of the passages in their order, each once; a heading, or a question asked in the text, leads the
-    sentence after it and is none itself."""
+    sentence after it and is none itself, unless it tells something ("Opening hours: 9 to 17")."""
     sentences: list[Sentence] = []
     seen: set[str] = set()
     for number, passage in enumerate(passages, start=1):
@@ -154,15 +155,13 @@ def split(passages: Sequence[str]) -> list[Sentence]:
         texts = [part for start, end in sentence_spans(passage) for part in _parts(passage[start:end])]
         ordinals = {int(n) for n in _ORDINAL.findall(passage)}
         for i, text in enumerate(texts):
-            if i + 1 < len(texts) and not lead and _leads(text):
-                lead = shown(text, end_stop=False)
-                continue
+            leads = i + 1 < len(texts) and not lead and _leads(text)
             item = _without_ordinal(text, ordinals)
             key = " ".join(item.casefold().split())
-            if key not in seen and _WORD.search(without_fences(item)):
+            if key not in seen and _WORD.search(without_fences(item)) and (not leads or _tells(text)):
                 seen.add(key)
                 sentences.append(Sentence(item, number, lead))
-            lead = ""
+            lead = shown(text, end_stop=False) if leads else ""
     return sentences
 
 
@@ -196,9 +195,23 @@ def shortlist(question: str, sentences: Sequence[Sentence]) -> list[tuple[Senten
 
 
 def _leads(text: str) -> bool:
-    if text.rstrip().endswith(("?", "？")) or text.lstrip().startswith("#"):
+    """Whether it is a question, or a heading as Markdown marks it or as its shortness tells."""
+    if _asks_or_is_marked(text):
         return True
-    return not is_ended(text) and not _BULLET.match(text) and len(text.split()) <= _HEADING_WORDS
+    words = len(UNSPACED.sub(" . ", text).split())  # where words have no space between them, every character counts
+    return not is_ended(text) and not _BULLET.match(text) and words <= _HEADING_WORDS
+
+
+def _tells(heading: str) -> bool:
+    """Whether a short line may be an answer, and not only what leads to one: with a number after words, or words after
+    a colon; in a script without spaces between words, a space does as a colon."""
+    if _asks_or_is_marked(heading):
+        return False
+    return _TELLING.search(heading) is not None or (UNSPACED.search(heading) is not None and len(heading.split()) > 1)
+
+
+def _asks_or_is_marked(text: str) -> bool:
+    return text.rstrip().endswith(("?", "？")) or text.lstrip().startswith("#")
 
 
 def _similarities(question: QueryEmbedding, sentences: Sequence[PassageEmbedding]) -> Float32:

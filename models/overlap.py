@@ -5,6 +5,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+# Scripts in which words have no space between them.
+UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f\U00020000-\U0003ffff]")
+
 _WORD = re.compile(r"\w+")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _STEM = 5  # letters: truncation stems any suffixing language (McNamee & Mayfield 2004, "trunc5")

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from models.overlap import UNSPACED
+
 DEFAULT_THRESHOLD = 0.66  # where false accepts and false rejects are fewest together; docs/citations.md
 _COSINE_SHARE = 0.7
 _NUMBER_ABSENT, _NUMBER_NEAR = 0.3, 0.6
@@ -18,7 +20,6 @@ _SHORT_WORD_WEIGHT = 0.2  # of words to 3 letters: mostly function words, in mos
 _STEM_CHARS = 5  # truncation as stemming, whatever the language (McNamee & Mayfield 2004: n-grams of 4 to 5)
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)*")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f\U00020000-\U0003ffff]")
 _ORDINALS = frozenset({"st", "nd", "rd", "th", "s"})  # of "10th" and "1990s"
 _NEGATIONS = frozenset({"not", "no", "never", "none", "nor", "neither", "without", "cannot"})
 _TWO_TO_TWELVE = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -94,7 +95,7 @@ def _form(token: str) -> str:
 
 def _stems(form: str) -> list[str]:
     """What a word is compared by: its beginning; its pairs of characters where words have no space between them."""
-    if _UNSPACED.search(form):
+    if UNSPACED.search(form):
         return [form[i : i + 2] for i in range(max(1, len(form) - 1))]
     return [form[:_STEM_CHARS]]
 
@@ -142,7 +143,7 @@ def coverage(answer: Terms, quote: Terms) -> float:
     """Weighted share of the answer's words and numbers that the quote has; 0 if the answer has none."""
     total = found = 0.0
     for word in answer.words:
-        weight = _SHORT_WORD_WEIGHT if len(word) <= 3 and not _UNSPACED.match(word) else 1.0
+        weight = _SHORT_WORD_WEIGHT if len(word) <= 3 and not UNSPACED.match(word) else 1.0
         total += weight
         found += weight if word in quote.words else 0.0
     total += len(answer.numbers)

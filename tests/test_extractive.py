@@ -81,6 +81,22 @@ def test_sentences_come_once_and_headings_and_questions_lead() -> None:
     ]
 
 
+def test_a_short_line_that_tells_something_is_a_sentence_too_and_leads_the_next() -> None:
+    lines = ("3.2 Contact", "Opening hours: 9 to 17", "Extension 4411", "Notes:", "客服电话 九", "Hall B")
+    sentences = split(("\n\n".join(lines),))
+    assert [(s.text, s.lead) for s in sentences] == [
+        ("Opening hours: 9 to 17", "3.2 Contact"),
+        ("Extension 4411", ""),
+        ("Notes:", "Extension 4411"),
+        ("客服电话 九", ""),
+        ("Hall B", "客服电话 九"),
+    ]
+    assert [s.text for s in split(("办公室在上海市浦东新区世纪大道一百号\n\n二楼",))] == [
+        "办公室在上海市浦东新区世纪大道一百号",
+        "二楼",
+    ]
+
+
 def test_overlap_by_hand() -> None:
     texts = ["pump serviced", "pump stands", "valve"]
     # "pump" is in two of three, "serviced" in one: idf ln(1 + 1.5 / 2.5) and ln(1 + 2.5 / 1.5)
