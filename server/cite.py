@@ -4,6 +4,7 @@ A quote is a slice of a placed passage, so of the canonical text: verbatim by co
 words, and only the few best are embedded, all in one call: citing must take < 100 ms after the last token.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -39,11 +40,31 @@ async def cite(
     one of its matches reaches the threshold; a refusal claims nothing and counts as supported. Offsets are code points
     of `answer`. If the embedder fails, word overlap stands in for similarity.
     """
+    claims, shortlists = await asyncio.to_thread(_read, answer, passages)
+    vectors = await _embed(claims, shortlists, embedder)
+    return await asyncio.to_thread(_judged, claims, shortlists, vectors, threshold)
+
+
+def quote_sha256(quote: str) -> str:
+    """Hex digest of the quote in UTF-8."""
+    return hashlib.sha256(quote.encode()).hexdigest()
+
+
+def _read(answer: str, passages: Sequence[ContextPassage]) -> tuple[list[_Claim], list[list[list[Quote]]]]:
+    """The answer's sentences, and the quotes worth a closer look for each; 0.5 s for a long answer."""
     quotes = {passage.number: candidates(passage) for passage in passages}
     claims = _claims(answer, quotes.keys())
     each = max(1, _EMBEDDED_QUOTES // max(1, len(claims)))
-    shortlists = [_shortlists(claim, quotes, each) for claim in claims]
-    vectors = await _embed(claims, shortlists, embedder)
+    return claims, [_shortlists(claim, quotes, each) for claim in claims]
+
+
+def _judged(
+    claims: Sequence[_Claim],
+    shortlists: Sequence[Sequence[Sequence[Quote]]],
+    vectors: Mapping[str, Float32],
+    threshold: float,
+) -> tuple[tuple[Citation, ...], tuple[AnswerSentence, ...]]:
+    """What `cite` gives, once the similarities are known."""
     citations: list[Citation] = []
     sentences: list[AnswerSentence] = []
     for claim, lists in zip(claims, shortlists, strict=True):
@@ -55,11 +76,6 @@ async def cite(
         mine = tuple(range(first, len(citations)))
         sentences.append(AnswerSentence(claim.span.start, claim.span.end, supported, score, mine))
     return tuple(citations), tuple(sentences)
-
-
-def quote_sha256(quote: str) -> str:
-    """Hex digest of the quote in UTF-8."""
-    return hashlib.sha256(quote.encode()).hexdigest()
 
 
 def _claims(answer: str, known: AbstractSet[int]) -> list[_Claim]:

@@ -1,5 +1,6 @@
 """Citations: every quote is the text it points at, every sentence is judged, and embedding stays one small call."""
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Sequence
@@ -131,6 +132,23 @@ async def test_one_small_embedding_call_and_none_for_verbatim_sentences() -> Non
     embedder = CountingEmbedder()
     await cite("On Mondays it stays closed [1].", [passage(1, MUSEUM)], embedder)
     assert embedder.calls == ()
+
+
+async def test_a_long_answer_leaves_the_event_loop_to_others() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    text = " ".join(PUMP.replace("Kestrel", f"Kestrel{i}") for i in range(20))
+    _, sentences = await cite(text, [passage(1, text)], EMBEDDER)
+    task.cancel()
+    assert all(s.supported for s in sentences)
+    assert turns > 50, "a few are the awaits of cite itself"
 
 
 WORDS = st.sampled_from(
