@@ -297,6 +297,25 @@ async def test_text_leg_reads_scripts_without_spaces_and_skips_points_without_te
         assert await index.search_text(NAMESPACE, nothing, View(1), 10) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("Invoice 10023457 is paid.", "10023457"),
+        ("Invoice 10023457 is paid.", "invoice 10023457"),
+        ("See ISO-9001, Article 5.", "article 5 of iso 9001"),
+        ("It costs 12,500 euros.", "12,500"),
+        ("Error KB5034441 at 192.168.0.1", "192.168.0.1"),
+        ("营业额2024年增长", "2024"),
+        ("في عام ٢٠٢٤", "2024"),
+    ],
+)
+async def test_numbers_are_words(index: Index, text: str, asked: str) -> None:
+    """What people look for with BM25 most of all; the engine's tokeniser passes over what has no letter."""
+    others = [point("b", "Invoice 10023456 is paid."), point("c", "ISO-9002, Article 6 of 2023: 12,600 at 10.0.0.2")]
+    await index.put(NAMESPACE, [point("d", text), *others], 1)
+    assert ids(await index.search_text(NAMESPACE, asked, View(1), 10))[0] == "d"
+
+
 async def test_equal_scores_are_ranked_by_id(index: Index) -> None:
     names = [f"p{i:02}" for i in np.random.default_rng(3).permutation(60)]
     await index.put(NAMESPACE, [point(name, "pump", seed=1) for name in names], 1)
