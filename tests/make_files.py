@@ -141,3 +141,14 @@ def slides_with_chart() -> bytes:
     values.add_series("Sales", (1.5, 2))
     slide.shapes.add_chart(XL_CHART_TYPE.BAR_CLUSTERED, Inches(1), Inches(2), Inches(4), Inches(3), values)
     return _saved(presentation)
+
+
+def slides_with_table(rows: Sequence[Sequence[str]]) -> bytes:
+    """A PPTX with one slide that holds a table."""
+    presentation = pptx.Presentation()
+    slide = presentation.slides.add_slide(presentation.slide_layouts[6])
+    shape = slide.shapes.add_table(len(rows), len(rows[0]), Inches(1), Inches(1), Inches(4), Inches(2))
+    for row, values in zip(shape.table.rows, rows, strict=True):
+        for cell, value in zip(row.cells, values, strict=True):
+            cell.text = value
+    return _saved(presentation)

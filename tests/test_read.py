@@ -197,6 +197,33 @@ def test_csv_without_a_header_keeps_its_first_row() -> None:
     assert read_one("a,b\n", "a.csv").text == "a | b"
 
 
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (",Mon,Tue\nAlice,early,late\nBob,,sick\n", "Alice\nMon: early\nTue: late\n\nBob\nTue: sick"),
+        ("Name;Phone;Phone\nAnna;Berlin;Paris\n", "Name: Anna\nPhone: Berlin\nPhone 2: Paris"),
+        ("A;A;A 2\nx;y;z\n", "A: x\nA 3: y\nA 2: z"),
+        ("Item,2022,2023,2024\nSales,,200,300\nA,B,C,D\n,7,,\n",
+         "Item | 2022 | 2023 | 2024\nSales | - | 200 | 300\nA | B | C | D\n- | 7"),
+        ("Report,,\nMade on,2024-01-01,\n\nName,Town,Since\nAnna,Rome,\n",
+         "Report\nMade on | 2024-01-01\n\nName: Anna\nTown: Rome"),
+        ("a" + "," * 31 + "b" + "," * 32 + "c\n", "a" + " | -" * 30 + " | b | … | c"),
+        (",Sum\nAnna,Rome\nBert,Oslo\n", "- | Sum\nAnna | Rome\nBert | Oslo"),
+    ],
+)  # fmt: skip
+def test_values_stay_under_their_own_column(source: str, text: str) -> None:
+    assert read_one(source, "a.csv").text == text
+
+
+def test_empty_cells_of_a_documents_table_keep_their_place() -> None:
+    rows = [["", "", "Q1", "Q2"], ["", "Oslo", "5", ""], ["", "Rome", "", "7"]]
+    text = "- | Q1 | Q2\nOslo | 5\nRome | - | 7"
+    html = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    assert read_one(f"<table>{html}</table>", "a.html").text == text
+    assert read_one(make_files.word("t", [("h", ["x"])], rows), "a.docx").text == f"h\n\nx\n\n{text}"
+    assert read_one(make_files.slides_with_table(rows), "a.pptx").text == text
+
+
 def test_json_paths_and_headings() -> None:
     source = {"name": "pump", "size": 1.10, "parts": [{"no": 12, "tags": ["a", "b"]}, {"ok": True, "none": None}]}
     document = read_one(json.dumps(source), "a.json")

@@ -16,6 +16,7 @@ from lxml.etree import Error as LxmlError  # type: ignore[import-untyped]
 from indexers.canonical import TextBuilder
 from indexers.readers.base import Extract, Extracts, Raw, map_errors
 from indexers.readers.package import check_package
+from indexers.readers.table import write_grid
 
 ERRORS = (
     PythonDocxError,
@@ -31,6 +32,7 @@ _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _FOOTNOTES = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/footnotes"
 _ENDNOTES = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/endnotes"
+_MAX_COLUMNS = 63  # of a table, by Word
 _BODY_LEVEL = 9  # outline levels 0 to 8 are headings, 9 is body text
 # Deleted text, field codes, properties, and the copy that older programs show instead of a text box.
 _SKIPPED = {_W + name for name in ("del", "moveFrom", "instrText", "delText", "pPr", "rPr", "sectPr", "tblPr", "sdtPr")}
@@ -81,11 +83,7 @@ class _Writer:
         self._write_notes([paragraph])
 
     def _table(self, table: BaseOxmlElement) -> None:
-        self.builder.gap()
-        for row in _descendants(table, {_W + "tr"}):
-            cells = [" ".join(_deep_text(cell).split()) for cell in _descendants(row, {_W + "tc"})]
-            self.builder.block(" | ".join(cells).strip(" |"), tight=True)
-        self.builder.gap()
+        write_grid([list(_cells(row)) for row in _descendants(table, {_W + "tr"})], self.builder)
         self._write_notes([table])
 
     def _write_notes(self, elements: Iterable[BaseOxmlElement]) -> None:
@@ -127,6 +125,15 @@ def _text(paragraph: BaseOxmlElement) -> str:
         elif element.tag not in _SKIPPED and element.tag != _W + "txbxContent":
             stack.extend(reversed(element))
     return "".join(parts)
+
+
+def _cells(row: BaseOxmlElement) -> Iterator[str]:
+    """The words of a row's cells; one that spans columns has empty ones after it, so that the next are in theirs."""
+    for cell in _descendants(row, {_W + "tc"}):
+        yield " ".join(_deep_text(cell).split())
+        span = cell.find(f"{_W}tcPr/{_W}gridSpan")
+        value = (span.get(_W + "val") or "") if span is not None else ""
+        yield from [""] * (min(int(value), _MAX_COLUMNS) - 1 if value.isdecimal() else 0)
 
 
 def _deep_text(cell: BaseOxmlElement) -> str:

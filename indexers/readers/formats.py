@@ -35,12 +35,12 @@ def _installed(library: str) -> str:
 
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 PDF = Format("pdf", 1, "pypdfium2", "application/pdf", (".pdf",))
-DOCX = Format("docx", 1, "python-docx", _OFFICE + "wordprocessingml.document", (".docx",))
-PPTX = Format("pptx", 1, "python-pptx", _OFFICE + "presentationml.presentation", (".pptx",))
+DOCX = Format("docx", 2, "python-docx", _OFFICE + "wordprocessingml.document", (".docx",))
+PPTX = Format("pptx", 2, "python-pptx", _OFFICE + "presentationml.presentation", (".pptx",))
 XLSX = Format("xlsx", 2, "openpyxl", _OFFICE + "spreadsheetml.sheet", (".xlsx",))
-HTML = Format("html", 2, "selectolax", "text/html", (".html", ".htm", ".xhtml"), is_text=True)
+HTML = Format("html", 3, "selectolax", "text/html", (".html", ".htm", ".xhtml"), is_text=True)
 MARKDOWN = Format("markdown", 2, "markdown-it-py", "text/markdown", (".md", ".markdown", ".mdown"), is_text=True)
-CSV = Format("csv", 2, "charset-normalizer", "text/csv", (".csv", ".tsv", ".tab"), is_text=True)
+CSV = Format("csv", 3, "charset-normalizer", "text/csv", (".csv", ".tsv", ".tab"), is_text=True)
 JSON = Format("json", 2, "charset-normalizer", "application/json", (".json",), is_text=True)
 JSONL = Format("jsonl", 2, "charset-normalizer", "application/x-ndjson", (".jsonl", ".ndjson"), is_text=True)
 TEXT = Format("text", 2, "charset-normalizer", "text/plain", (".txt", ".text", ".log", ".rst", ".adoc"), is_text=True)

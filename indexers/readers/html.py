@@ -7,6 +7,7 @@ from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNod
 from indexers.canonical import TextBuilder
 from indexers.readers.base import Extract, Extracts, Raw, map_errors
 from indexers.readers.encoding import decode
+from indexers.readers.table import write_grid
 from indexers.readers.text import replaced
 
 _META_CHARSET = re.compile(rb"<meta[^>]{0,300}?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_.:-]+)", re.IGNORECASE)
@@ -103,6 +104,7 @@ class _Writer:
         self._heading = 0
         self._in_row = False  # of a table of data, whose cells go on one line
         self._tables: list[bool] = []  # whether each open table is one of data
+        self._rows: list[list[str]] = []  # of the table of data that is open
 
     def write(self, root: LexborNode) -> None:
         """Walk the tree without recursion, whatever its depth; dropped subtrees are passed by."""
@@ -134,8 +136,8 @@ class _Writer:
             self.builder.gap()
             self._tables.append(node.css_first("table table, h1, h2, h3, h4, h5, h6, pre") is None)
         elif self._in_row:
-            if tag in ("td", "th") and any(word.strip() for word in self._words):
-                self._words.append(" | ")
+            if tag in ("td", "th"):
+                self._words.append("\x00")
             elif tag in _BLOCKS:
                 self._words.append(" ")
         elif tag in _HEADINGS:
@@ -151,23 +153,33 @@ class _Writer:
     def _close(self, tag: str) -> None:
         if tag == "table":
             self._flush()
+            self._write_rows()
             if self._tables:
                 self._tables.pop()
         elif self._in_row:
             if tag in _BLOCKS:
                 self._words.append(" ")
             if tag == "tr":
-                self._flush()
+                cells = [_SPACE.sub(" ", cell).strip() for cell in "".join(self._words).split("\x00")]
+                self._rows.append(cells if cells[0] else cells[1:])  # what stands before the first cell, mostly nothing
+                self._words.clear()
                 self._in_row = False
         elif tag in _HEADINGS or tag in _BLOCKS:
             self._flush()
             self._heading = 0
             self._pre = max(self._pre - (tag == "pre"), 0)
 
+    def _write_rows(self) -> None:
+        if self._rows:
+            write_grid(self._rows, self.builder)
+            self._rows = []
+
     def _flush(self) -> None:
         text = "".join(self._words)
         self._words.clear()
         tight, self._tight = self._tight, False
+        if text.strip():
+            self._write_rows()
         if self._pre:
             self.builder.block(text.replace("\x00", "\n"), strip=False)
             return

@@ -17,6 +17,7 @@ from indexers.base import UnreadableError
 from indexers.canonical import TextBuilder
 from indexers.readers.base import Extract, Extracts, Raw, map_errors
 from indexers.readers.package import check_package
+from indexers.readers.table import write_grid
 
 ERRORS = (PythonPptxError, LxmlError, zipfile.BadZipFile)
 _MARGINAL = {"DATE", "FOOTER", "SLIDE_NUMBER", "HEADER"}
@@ -80,10 +81,9 @@ def _write_shape(shape: BaseShape, builder: TextBuilder) -> None:
 
 
 def _write_table(table: Table, builder: TextBuilder) -> None:
-    builder.gap()
-    for row in table.rows:
-        cells = [" ".join(cell.text_frame.text.split()) for cell in row.cells if not cell.is_spanned]
-        builder.block(" | ".join(cells).strip(" |"), tight=True)
+    """A line a row; a cell that another one covers is empty, so that those after it stay in their columns."""
+    rows = [["" if cell.is_spanned else cell.text_frame.text for cell in row.cells] for row in table.rows]
+    write_grid([[" ".join(cell.split()) for cell in row] for row in rows], builder)
 
 
 def _write_chart(chart: Chart, builder: TextBuilder) -> None:
