@@ -1,7 +1,7 @@
 """Printed lines to text: running heads dropped, wrapped lines joined into paragraphs, headings told by type size."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -47,6 +47,7 @@ class _Style:
 
 
 _MARGIN = 0.12  # of the page's height, above and below, where running heads are looked for
+_SAME_PLACE = 2.0  # points between the heights at which two pages have a running head
 _HEADING_SIZE = 1.07  # times the body's: 12 points over 11
 _HEADING_CHARS = 160
 _HEADING_SHARE = 0.2  # of the document's characters: type used more than that is no heading's
@@ -78,24 +79,51 @@ def write_pages(pages: Sequence[Page], builder: TextBuilder) -> None:
 
 
 def _without_running_heads(pages: Sequence[Page]) -> list[Page]:
-    """Drop what stands in the margin of most pages, numbers aside; the first page that has it keeps it."""
+    """Drop what stands at one place in the margin of most pages, and once on each; the first that has it keeps it."""
     if len(pages) < 4:
         return list(pages)
+    places: defaultdict[str, list[tuple[float, int, int]]] = defaultdict(list)
+    for at, page in enumerate(pages):
+        keys = [_keys(line, page.number) for line in page.lines]
+        counts = Counter(key for some in keys for key in some)
+        for index, line in enumerate(page.lines):
+            is_head = line.bottom > page.height * (1 - _MARGIN)
+            if line.size and line.quarter == 0 and (is_head or line.top < page.height * _MARGIN):
+                place = line.bottom - page.height if is_head else line.bottom
+                for key in keys[index]:
+                    if counts[key] == 1:  # twice on a page: rows of a table
+                        places[key].append((place, at, index))
+    running: set[tuple[int, int]] = set()
+    for found in places.values():
+        for group in _together(sorted(found)):
+            if len(group) > len(pages) / 2:
+                running |= set(sorted((at, index) for _, at, index in group)[1:])
+    return [
+        Page(page.number, page.height, tuple(x for i, x in enumerate(page.lines) if (at, i) not in running))
+        for at, page in enumerate(pages)
+    ]
 
-    def key(page: Page, line: Line) -> str | None:
-        in_margin = line.bottom > page.height * (1 - _MARGIN) or line.top < page.height * _MARGIN
-        return re.sub(r"\d+", "#", line.text) if line.size and line.quarter == 0 and in_margin else None
 
-    counts = Counter(k for page in pages for k in {key(page, line) for line in page.lines} if k)
-    running = {k for k, count in counts.items() if count > len(pages) / 2}
-    seen: set[str] = set()
-    kept = []
-    for page in pages:
-        here = {k for line in page.lines if (k := key(page, line)) in running and k}
-        lines = tuple(line for line in page.lines if key(page, line) not in running & seen)
-        seen |= here
-        kept.append(Page(page.number, page.height, lines))
-    return kept
+def _keys(line: Line, page: int) -> set[str]:
+    """What a line has in common with those of other pages that say the same but for the page's number.
+
+    Beside words the numbers are left out; of a line of numbers only the first may rise with the page.
+    """
+    if any(c.isalpha() for c in line.text):
+        return {re.sub(r"\d+", "#", line.text)}
+    rising = re.sub(r"\d{1,9}", lambda match: f"#{int(match[0]) - page}", line.text, count=1)
+    return {line.text, rising}
+
+
+def _together(found: Sequence[tuple[float, int, int]]) -> list[list[tuple[float, int, int]]]:
+    """Sorted places in groups without a gap; in one of them a page comes once, as its key does on the page."""
+    groups: list[list[tuple[float, int, int]]] = []
+    for place in found:
+        if groups and place[0] - groups[-1][-1][0] <= _SAME_PLACE:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
 
 
 def _paragraphs(lines: Sequence[Line]) -> list[list[Line]]:
