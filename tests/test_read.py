@@ -1,9 +1,12 @@
 """Reading files of every format: what the text is, where its marks stand, and what is refused for which reason."""
 
+import datetime
 import hashlib
+import io
 import json
 import unicodedata
 
+import openpyxl
 import pytest
 
 from indexers.base import Document, UnreadableError
@@ -153,6 +156,27 @@ def test_xlsx_numbers_are_found_as_they_are_written() -> None:
     document = read_one(make_files.workbook({"Cards": [["number"], *([n] for n in numbers)]}), "cards.xlsx")
     shown = ["4111111111111111", "1234567890123456", "0.00001", "0.3", "12.5", "1e+300", "-3"]
     assert document.text.split()[2:] == shown
+
+
+def test_xlsx_values_are_what_the_sheet_shows() -> None:
+    book = openpyxl.Workbook()
+    shown: list[tuple[object, str, str]] = [
+        (0.053, "0.0%", "5.3%"),
+        (5.3, '0.0"%"', "5.3"),
+        (5.3, r"0.0\%", "5.3"),
+        (0.053, '"a" [Red]0.0_%%', "5.3%"),
+        (datetime.datetime(2024, 5, 6, 0, 0, 30), "yyyy-mm-dd hh:mm:ss", "2024-05-06 00:00:30"),
+        (datetime.datetime(2024, 5, 6, 7, 8), "yyyy-mm-dd hh:mm", "2024-05-06 07:08"),
+        (datetime.datetime(2024, 5, 6), "yyyy-mm-dd", "2024-05-06"),
+        (datetime.time(0, 0, 30), "hh:mm:ss", "00:00:30"),
+        (datetime.time(9, 30), "hh:mm", "09:30"),
+    ]
+    for row, (value, number_format, _) in enumerate(shown, start=1):
+        cell = book.active.cell(row, 1, value)
+        cell.number_format = number_format
+    buffer = io.BytesIO()
+    book.save(buffer)
+    assert read_one(buffer.getvalue(), "a.xlsx").text.split("\n")[2:] == [text for _, _, text in shown]
 
 
 def test_xlsx_rows_are_whole_with_their_headers() -> None:

@@ -2,6 +2,7 @@
 
 import datetime
 import io
+import re
 import threading
 import warnings
 import zipfile
@@ -24,6 +25,8 @@ _OPENPYXL_ERRORS = tuple(
 )  # they have no common class
 ERRORS = (*_OPENPYXL_ERRORS, LxmlError, ParseError, zipfile.BadZipFile)
 _MAX_ROWS = 1_048_576  # of a sheet, by the format; one that claims more has its rows up to there
+# What a number format shows as it stands: quoted, escaped, as wide as a character, filling; and its conditions.
+_LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[[^\]]*\]')
 # openpyxl warns about features it leaves out; silencing that is the whole process's state, so one thread at a time.
 _WARNINGS = threading.Lock()
 
@@ -70,12 +73,15 @@ def _cell(value: object, number_format: str) -> str:
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, float | int):
-        if "%" in number_format:
+        if "%" in _LITERAL.sub("", number_format):
             return _plain(f"{value * 100:.10g}") + "%"
         is_whole = isinstance(value, int) or (value.is_integer() and abs(value) < 2**53)
         return str(int(value)) if is_whole else _plain(f"{value:.15g}")
     if isinstance(value, datetime.datetime):
-        return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(" ", "minutes")
+        timespec = "seconds" if value.second else "minutes"
+        return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(" ", timespec)
+    if isinstance(value, datetime.time):
+        return value.isoformat("seconds" if value.second else "minutes")
     if isinstance(value, datetime.date):
         return value.isoformat()
     return str(value)
