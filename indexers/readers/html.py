@@ -37,6 +37,7 @@ _BLOCKS = _names(
 )
 _TIGHT = _names("li tr dt dd option")
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_LABELS = {*_HEADINGS, "summary", "dt"}  # whose button is what they say
 _VOID = _names("area base br col embed hr img input link meta param source track wbr")
 _OPTIONAL_END = _names("p li dt dd tr td th option optgroup thead tbody tfoot colgroup html head body rt rp rb rtc")
 _FORMATTING = _names("a b big code em font i nobr s small strike strong tt u")
@@ -81,16 +82,26 @@ def _check_depth(raw: Raw, html: str) -> None:
             raise raw.refuse("too large", f"its elements are nested deeper than {raw.limits.max_depth}")
 
 
-def _is_dropped(node: LexborNode, tag: str) -> bool:
+def _is_dropped(node: LexborNode, tag: str, panels: set[str]) -> bool:
     if tag in _DROPPED:
         return True
     attributes = node.attributes
     if not attributes:
         return False
-    if attributes.get("role") == "navigation" or "hidden" in attributes or attributes.get("aria-hidden") == "true":
+    if attributes.get("role") == "navigation":
+        return True
+    if attributes.get("id") not in panels and (
+        attributes.get("hidden", "until-found") != "until-found" or attributes.get("aria-hidden") == "true"
+    ):
         return True
     classes = (attributes.get("class") or "").split()
     return not _DROPPED_CLASSES.isdisjoint(classes) or (tag == "sup" and "reference" in classes)
+
+
+def _panels(root: LexborNode) -> set[str]:
+    """The ids of what buttons open: hidden until someone asks for it, but no less a part of the page."""
+    opened = (node.attributes.get("aria-controls") or "" for node in root.css("button[aria-controls]"))
+    return {name for names in opened for name in names.split()}
 
 
 class _Writer:
@@ -104,17 +115,22 @@ class _Writer:
         self._heading = 0
         self._in_row = False  # of a table of data, whose cells go on one line
         self._tables: list[bool] = []  # whether each open table is one of data
+        self._labels: list[str] = []  # for each open heading, summary or dt the words of the outermost
+        self._panels: set[str] = set()
         self._rows: list[list[str]] = []  # of the table of data that is open
 
     def write(self, root: LexborNode) -> None:
         """Walk the tree without recursion, whatever its depth; dropped subtrees are passed by."""
+        self._panels = _panels(root)
         node: LexborNode | None = root
         open_nodes: list[tuple[LexborNode, str]] = []
         while node is not None:
             child = None
             if node.is_text_node:
                 self._words.append(node.text_content or "")
-            elif node.is_element_node and not _is_dropped(node, tag := node.tag or ""):
+            elif node.is_element_node and (
+                not _is_dropped(node, tag := node.tag or "", self._panels) or (tag == "button" and self._is_label(node))
+            ):
                 self._open(node, tag)
                 if (child := node.first_child) is not None:
                     open_nodes.append((node, tag))
@@ -128,7 +144,15 @@ class _Writer:
             node = following
         self._flush()
 
+    def _is_label(self, button: LexborNode) -> bool:
+        """Whether the button is what a heading says (an accordion's question) and no copy or permalink button in it."""
+        if not self._labels:
+            return False
+        return "aria-expanded" in button.attributes or button.text().strip() == self._labels[-1]
+
     def _open(self, node: LexborNode, tag: str) -> None:
+        if tag in _LABELS:
+            self._labels.append(self._labels[-1] if self._labels else node.text().strip())
         if tag == "br":
             self._words.append("\x00" if not self._in_row else " ")
         elif tag == "table":
@@ -151,6 +175,8 @@ class _Writer:
                 self._in_row = True
 
     def _close(self, tag: str) -> None:
+        if tag in _LABELS:
+            self._labels.pop()
         if tag == "table":
             self._flush()
             self._write_rows()
