@@ -9,6 +9,7 @@ def test_an_accordions_questions_and_answers_are_read() -> None:
         "<h2><span>When?</span> <button aria-expanded=false>At <svg><title>x</title></svg>noon?</button></h2>"
         "<div hidden=until-found>Yes.</div><details><summary><button>Who?</button></summary>All.</details>"
         "<dl><dt><button>Why?</button><dd>Hunger.</dl><h2>Menu <button>Copy link</button></h2><button>Order</button>"
+        "<p style='color:red; Display : none'>Unseen.</p><body style='display:none'><p style='x-display:none'>"
         "<div hidden>Secret.</div><div id=two aria-hidden=true>Ghost.</div>Soup.",
         "a.html",
     )

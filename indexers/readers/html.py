@@ -16,6 +16,7 @@ _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 # What the parser takes for words, unless it stands inside <svg> or <math>.
 _SCRIPTS = re.compile(r"<(script|style)\b(?:(?!</\1).)*+|<!--(?:(?!-->).)*+", re.IGNORECASE | re.DOTALL)
 _FOREIGN = re.compile(r"<(?:svg|math)\b", re.IGNORECASE)
+_UNSEEN = re.compile(r"(?:^|;)\s*display\s*:\s*none\b", re.IGNORECASE)
 _SPACE = re.compile(r"[ \t\n\r\f\v\u00a0]+")
 
 
@@ -91,7 +92,9 @@ def _is_dropped(node: LexborNode, tag: str, panels: set[str]) -> bool:
     if attributes.get("role") == "navigation":
         return True
     if attributes.get("id") not in panels and (
-        attributes.get("hidden", "until-found") != "until-found" or attributes.get("aria-hidden") == "true"
+        attributes.get("hidden", "until-found") != "until-found"
+        or attributes.get("aria-hidden") == "true"
+        or (tag not in ("html", "body") and _UNSEEN.search(attributes.get("style") or ""))  # until a script has run
     ):
         return True
     classes = (attributes.get("class") or "").split()
