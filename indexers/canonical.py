@@ -1,4 +1,4 @@
-"""Canonical text (NFC, LF line ends, no NUL, no lone surrogate), and the builder that keeps marks exact in it."""
+"""Canonical text (NFC, LF line ends, no NUL, no soft hyphen), and the builder that keeps marks exact in it."""
 
 import re
 import unicodedata
@@ -12,23 +12,28 @@ from indexers.base import Mark
 # 13 s. Runs are cut at 30, the limit of the Stream-Safe Text Format (Unicode Standard Annex 15, section 13).
 _MAX_COMBINING = 30
 _IS_COMBINING = np.array([unicodedata.combining(chr(c)) != 0 for c in range(0x1F000)])  # the last one is U+1E94A
+# Between letters of these scripts it only allows a line to break; between Thai or Khmer ones it parts words.
+_LETTER = "[A-Za-z\u00c0-\u02af\u0370-\u0482\u048a-\u0523\u1e00-\u1fff]"  # none that composes with one before it
+_ZERO_WIDTH_SPACE = re.compile(f"(?<={_LETTER})\u200b+(?={_LETTER})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def canonical(text: str) -> str:
     """The canonical form of any string; applying it twice changes nothing.
 
-    CR LF and CR become LF, NUL disappears, a surrogate pair becomes its character and a lone surrogate U+FFFD, marks
+    CR LF and CR become LF, NUL and what hides a word from search disappear (soft hyphens, zero width spaces between
+    Latin, Greek or Cyrillic letters), a surrogate pair becomes its character and a lone surrogate U+FFFD, marks
     beyond the thirtieth on one letter are dropped, and the rest is NFC.
     """
-    text = text.replace("\0", "")
+    text = text.replace("\0", "").replace("\u00ad", "")
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if text.isascii():
         return text
     if _SURROGATE.search(text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return _without_long_runs(unicodedata.normalize("NFC", _without_long_runs(text)))  # U+0344 becomes two marks
+    text = _without_long_runs(unicodedata.normalize("NFC", _without_long_runs(text)))  # U+0344 becomes two marks
+    return _ZERO_WIDTH_SPACE.sub("", text) if "\u200b" in text else text
 
 
 def _without_long_runs(text: str) -> str:

@@ -12,7 +12,10 @@ from indexers.canonical import TextBuilder, TooLongError, canonical
 # Letters, marks that compose, reorder and double under NFC, Hangul parts, surrogates, line ends.
 AWKWARD = st.text(
     st.one_of(
-        st.sampled_from("aeo \r\n\t\0\u0301\u0316\u0344\u0308\u0338\u1100\u1161\u11a8\u212b\ud83e\udd86\u0958\ufb1d"),
+        st.sampled_from(
+            "aeo\u00ad\u200b\u03b1 \r\n\t\0\u0301\u0316\u0344\u0308\u0338\u1100\u1161\u11a8\u212b\ud83e\udd86"
+            "\u0958\ufb1d"
+        ),
         st.characters(),
         st.characters(categories=["Cs", "Mn", "Cc"]),
     )
@@ -24,7 +27,7 @@ def test_canonical_text_is_nfc_without_odd_characters_and_stays_so(text: str) ->
     once = canonical(text)
     assert canonical(once) == once
     assert unicodedata.is_normalized("NFC", once)
-    assert not set(once) & {"\r", "\0"}
+    assert not set(once) & {"\r", "\0", "\u00ad"}
     once.encode("utf-8")  # no lone surrogate
 
 
@@ -46,6 +49,11 @@ def test_line_ends_surrogate_pairs_and_composition() -> None:
     assert canonical("a\r\nb\rc\0d") == "a\nb\ncd"
     assert canonical("\ud83e\udd86 \ud83e!") == "🦆 \ufffd!"
     assert canonical("Zoe\u0308") == "Zoë"
+
+
+def test_what_hides_words_from_search_is_taken_out() -> None:
+    assert canonical("Haft\u00adpflicht\u200bver\u200b\u00ad\u200bsicherung") == "Haftpflichtversicherung"
+    assert canonical("a/\u200bb สวัสดี\u200bชาวโลก") == "a/\u200bb สวัสดี\u200bชาวโลก"
 
 
 @given(st.lists(st.tuples(st.sampled_from(["block", "tight", "heading", "page"]), AWKWARD), max_size=20))

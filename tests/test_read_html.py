@@ -15,5 +15,6 @@ def test_an_accordions_questions_and_answers_are_read() -> None:
     )
     assert headings(document) == [(2, "Where is the canteen?"), (2, "When? At noon?"), (2, "Menu")]
     assert document.text == (
-        "Where is the canteen?\n\nBuilding 7.\n\nWhen? At noon?\n\nYes.\n\nWho?\n\nAll.\n\nWhy?\nHunger.\n\nMenu\n\nSoup."
+        "Where is the canteen?\n\nBuilding 7.\n\nWhen? At noon?\n\nYes.\n\nWho?\n\nAll.\n\nWhy?\nHunger.\n\n"
+        "Menu\n\nSoup."
     )

@@ -103,9 +103,11 @@ def _lines(text_page: object, text: str) -> Iterator[Line]:
         if words.strip():
             lead = len(words) - len(words.lstrip())
             first, last = match.start() + lead, match.start() + len(words.rstrip()) - 1
-            clean = " ".join(_CONTROL.sub("", words).split())
+            shown = " ".join(_CONTROL.sub("", words).split())
+            clean = shown.rstrip("\u00ad")
             if clean:
-                yield _line(text_page, clean, (first, last), match[2] in "\ufffe\x02" and bool(match[2]))
+                hyphenated = match[2] in "\ufffe\x02" and bool(match[2])
+                yield _line(text_page, clean, (first, last), hyphenated or clean != shown)
 
 
 def _line(text_page: object, text: str, span: tuple[int, int], hyphenated: bool) -> Line:
