@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections import Counter
 from itertools import islice
 
@@ -13,6 +14,7 @@ from indexers.readers.text import replaced
 _DELIMITERS = ",;\t|"
 _SAMPLE_CHARS = 1 << 16
 _SAMPLE_ROWS = 50
+_PARTING_COMMA = re.compile(r"(?<!\d),|,(?!\d)")
 
 # The parser's limit for one field, 128 KiB by default, is the whole process's to set: a file's size is bounded already.
 csv.field_size_limit(2**31 - 1)
@@ -38,7 +40,10 @@ def read_csv(raw: Raw) -> Extracts:
 
 
 def _delimiter(text: str, uri: str) -> str:
-    """The delimiter under which most of the first rows have the same number of columns, more than one."""
+    """The delimiter under which most of the first rows have the same number of columns, more than one.
+
+    A comma that stands between digits alone may be the decimal one: any other that cuts as evenly goes before it.
+    """
     sample = text[:_SAMPLE_CHARS]
     if len(text) > _SAMPLE_CHARS:
         sample = sample[: sample.rfind("\n") + 1] or sample
@@ -55,4 +60,9 @@ def _delimiter(text: str, uri: str) -> str:
         return (rows / widths.total(), width) if width > 1 else (0.0, 1)
 
     order = "\t,;|" if uri.lower().endswith((".tsv", ".tab")) else _DELIMITERS
-    return max(order, key=evenness)  # the first of equals
+    best = max(order, key=evenness)  # the first of equals
+    if best == "," and not _PARTING_COMMA.search(sample):
+        other = max(order.replace(",", ""), key=evenness)
+        if evenness(other)[0] >= evenness(best)[0] > 0:
+            return other
+    return best
