@@ -19,7 +19,8 @@ __all__ = ["ReadResult", "Source", "canonical", "extractor", "read", "sources"]
 
 # What programs put into a document's title when its author did not.
 _NO_TITLE = re.compile(
-    r"(untitled|unbenannt|sans titre|document|dokument|presentation|präsentation|powerpoint[ -]pr[aä]sentation|"
+    r"(\((?:anonymous|unspecified)\)|untitled(?: document)?|unbenannt|"
+    r"sans titre|document|dokument|presentation|präsentation|powerpoint[ -]pr[aä]sentation|"
     r"powerpoint presentation|title|slide|folie|word document|mappe|book|workbook)[ -]*\d*",
     re.IGNORECASE,
 )

@@ -379,7 +379,18 @@ def test_the_format_follows_from_content_then_name_then_media_type(
     assert document.extractor == extractor(data, uri, media_type=media_type)
 
 
-@pytest.mark.parametrize("title", ["Word Document", "Untitled 3", "Microsoft Word - plan_v2.doc", "", "  ", "---"])
+NO_TITLES = [
+    "Word Document",
+    "Untitled 3",
+    "(anonymous)",
+    "Untitled document",
+    "Microsoft Word - plan_v2.doc",
+    "",
+    "---",
+]
+
+
+@pytest.mark.parametrize("title", NO_TITLES)
 def test_titles_that_say_nothing_are_passed_by(title: str) -> None:
     assert read_one(make_files.word(title, [("Real heading", ["x"])]), "a/b.docx").title == "Real heading"
 
