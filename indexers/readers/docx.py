@@ -37,6 +37,7 @@ _BODY_LEVEL = 9  # outline levels 0 to 8 are headings, 9 is body text
 # Deleted text, field codes, properties, and the copy that older programs show instead of a text box.
 _SKIPPED = {_W + name for name in ("del", "moveFrom", "instrText", "delText", "pPr", "rPr", "sectPr", "tblPr", "sdtPr")}
 _SKIPPED.add(_MC + "Fallback")
+_WORDS = {_W + "t", "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"}
 _CHARACTERS = {_W + "tab": "\t", _W + "br": "\n", _W + "cr": "\n", _W + "noBreakHyphen": "\u2011"}
 
 
@@ -118,7 +119,7 @@ def _text(paragraph: BaseOxmlElement) -> str:
     stack = list(reversed(paragraph))
     while stack:
         element = stack.pop()
-        if element.tag == _W + "t":
+        if element.tag in _WORDS:
             parts.append(element.text or "")
         elif element.tag in _CHARACTERS:
             parts.append(_CHARACTERS[element.tag])
