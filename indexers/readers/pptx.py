@@ -9,6 +9,7 @@ import pptx
 from lxml.etree import Error as LxmlError  # type: ignore[import-untyped]
 from pptx.chart.chart import Chart
 from pptx.exc import PythonPptxError
+from pptx.oxml.xmlchemy import BaseOxmlElement
 from pptx.shapes.base import BaseShape
 from pptx.slide import Slide
 from pptx.table import Table
@@ -20,6 +21,7 @@ from indexers.readers.package import check_package
 from indexers.readers.table import write_grid
 
 ERRORS = (PythonPptxError, LxmlError, zipfile.BadZipFile)
+_MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _MARGINAL = {"DATE", "FOOTER", "SLIDE_NUMBER", "HEADER"}
 
 
@@ -39,6 +41,7 @@ def read_pptx(raw: Raw) -> Extracts:
 
 def _write_slide(raw: Raw, slide: Slide, number: int, builder: TextBuilder) -> Iterator[UnreadableError]:
     """Write a slide; a chart that cannot be read, of a kind the library does not know, is reported."""
+    _choose(slide.shapes.element)
     title = slide.shapes.title
     words = " ".join(title.text_frame.text.split()) if title is not None else ""
     builder.page(number, words)
@@ -56,6 +59,18 @@ def _write_slide(raw: Raw, slide: Slide, number: int, builder: TextBuilder) -> I
                     yield raw.refuse("corrupt", f"the chart {shape.name!r} on slide {number}: {failure.detail}")
     if slide.has_notes_slide and (notes := slide.notes_slide.notes_text_frame) is not None and notes.text.strip():
         builder.block("Notes: " + _lines(notes.text))
+
+
+def _choose(tree: BaseOxmlElement) -> None:
+    """Put the shapes of each alternative in its place: the choice for newer programs, else what older ones show."""
+    while (alternative := tree.find(f".//{_MC}AlternateContent")) is not None:
+        for name in ("Choice", "Fallback"):
+            branch = alternative.find(_MC + name)
+            if branch is not None and len(branch):
+                for child in list(branch):
+                    alternative.addprevious(child)
+                break
+        alternative.getparent().remove(alternative)
 
 
 def _flat(shapes: Iterable[BaseShape]) -> Iterator[BaseShape]:
