@@ -142,6 +142,7 @@ def namespace_by_key(connection: Connection, key: int) -> NamespaceState:
 
 def create_namespace(connection: Connection, collection: str, name: str) -> NamespaceState:
     """The namespace, made at commit 0 if it is not there. Raises ConflictError while an older one is being dropped."""
+    _check_name("namespace", name)
     key = connection.execute(select(collections.c.key).where(collections.c.name == collection)).scalar_one_or_none()
     if key is None:
         raise NotFoundError(f"there is no collection {collection!r}: create it first")
@@ -150,7 +151,6 @@ def create_namespace(connection: Connection, collection: str, name: str) -> Name
     if row is not None and row.dropping:
         raise ConflictError(f"namespace {name!r} is being dropped: run `refdesk repair`, or try again in a moment")
     if row is None:
-        _check_name("namespace", name)
         now = time.time()
         begun = {"commit_number": 0, "committed_at": now, "swept": 0, "sweeping": False, "dropping": False}
         connection.execute(insert(namespaces).values(collection_key=key, name=name, created_at=now, **begun))

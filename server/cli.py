@@ -84,8 +84,6 @@ def ingest(
     is_s3 = path.startswith("s3://")
     if not is_s3 and not Path(path).exists():
         raise InvalidRequestError(f"there is no file or folder {path!r}", "path")
-    if not is_unicode(path):  # Python's way of keeping bytes that are no UTF-8
-        raise InvalidRequestError(f"the name {path!r} is not UTF-8: rename it", "path")
     body: Json = {
         "path": path if is_s3 else os.path.abspath(path),  # a link to a file keeps its own name
         "collection": collection,
@@ -257,6 +255,8 @@ def _complete() -> typer.Typer:
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run a command line; returns its exit code."""
+    if odd := [argument for argument in arguments if not is_unicode(argument)]:  # as Python keeps other bytes
+        return _fail(f"{odd[0]!r} is not UTF-8: write it in UTF-8, rename a file that is called so", 2)
     try:
         return _complete()(list(arguments) or ["--help"], standalone_mode=False, prog_name="refdesk") or 0
     except TyperException as exc:

@@ -175,6 +175,7 @@ def test_repair_and_models(shell: Shell, folder: Path) -> None:
         (("--set", "reranker", "status"), 2, "--set 'reranker': give NAME=VALUE"),
         (("--set", "colour=red", "status"), 2, "colour"),
         (("--set", "port=x", "status"), 2, "port"),
+        (("search", "caf\udce9"), 2, "not UTF-8"),
         (("--set", "embedder=nx", "status"), 1, "'nx'"),
         (("serve", "--host", "0.0.0.0", "--port", "99999"), 2, "port"),
         (("keys", "add"), 2, "'name'"),

@@ -21,6 +21,7 @@ from indexers.base import (
     Point,
     View,
 )
+from indexers.bm25 import Bm25
 from indexers.edge import EdgeIndex
 from indexers.edge_filter import MAX_NUMERIC_FIELDS
 from indexers.edge_payload import carried_id, carries_id, engine_id
@@ -34,6 +35,13 @@ NAMESPACE = Namespace(CollectionSpec("docs", 16), "default")
 def points(commit: int, count: int = 200) -> list[Point]:
     vectors = np.random.default_rng(commit).standard_normal((count, 16)).astype(np.float32)
     return [Point(f"p{i}", v, f"pump c{commit} w{i}", {"commit": commit}) for i, v in enumerate(vectors)]
+
+
+def test_a_number_is_one_term_whatever_its_digits() -> None:
+    model = Bm25("arabic")
+    (year,) = model.question("2024").ids
+    assert year in model.document("في عام ٢٠٢٤").ids
+    assert year not in model.document("KB2024").ids
 
 
 async def test_a_reader_sees_whole_commits_only_while_a_writer_writes(tmp_path: Path) -> None:
