@@ -95,7 +95,7 @@ def _ready(process: subprocess.Popen[bytes], folder: Path) -> str | None:
 def _answers(url: str) -> bool:
     try:
         return httpx2.get(f"{url}/ready").status_code == 200
-    except httpx2.TransportError:  # the lock says where it will listen
+    except httpx2.TransportError:  # it may end meanwhile
         return False
 
 

@@ -18,8 +18,6 @@ K1 = 1.2
 B = 0.75
 AVERAGE_LENGTH = 100.0  # terms left of a 220-token chunk; SciFact's nDCG@10 moves by 0.002 between 64 and 256
 _COUNTING = 1e9  # with b = 0, tf (k1 + 1) / (tf + k1) is tf itself as k1 grows: the engine then hands out plain counts
-
-
 # Scripts that put no space around a number.
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 # Digits that stand by themselves: "2024", "9001" of "ISO-9001", but none of "KB5034441", which is a word.

@@ -156,9 +156,7 @@ def ask(
                 else:
                     await show_answer(client, client.events("/v1/chat/completions", {**body, "stream": True}))
             except ReplyError as exc:
-                if (
-                    exc.code == "model_not_found"
-                ):  # OpenAI's word; a search says which collection or namespace is not there
+                if exc.code == "model_not_found":  # a search says which collection or namespace is not there
                     asked = {"question": question, "collection": collection, "namespaces": [namespace or "default"]}
                     await client.call("POST", "/v1/search", asked)
                 raise

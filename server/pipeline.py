@@ -89,18 +89,20 @@ class Pipeline:
 
         Raises NotFoundError (collection, namespace), ConflictError (another embedding model), InvalidRequestError.
         """
-        result, _ = await self._search(request, trace or Trace())
+        result, _ = await self._search(self._normalised(request), trace or Trace())
         return result
 
+    def _normalised(self, request: SearchRequest) -> SearchRequest:
+        return replace(request, question=normalise(request.question, self.settings.max_question_chars))
+
     async def _search(self, request: SearchRequest, trace: Trace) -> tuple[SearchResult, list[NamespaceState]]:
-        """The result, and the namespaces at the commits it was read at."""
-        question = normalise(request.question, self.settings.max_question_chars)
+        """The result of a normalised request, and the namespaces at the commits it was read at."""
         with trace.span("states"):
             states = await self._states(request)
         read: Chunks = {}
         ranking, cached = await self.rankings.get(
-            self._key(question, request, states),
-            lambda: self.ranker.rank(question, request, states, read, trace),
+            self._key(request, states),
+            lambda: self.ranker.rank(request, states, read, trace),
             keep=lambda ranking: not ranking.degraded,
         )
         with trace.span("read"):
@@ -150,13 +152,13 @@ class Pipeline:
             if entry.id in read and is_readable(read[entry.id].groups, request.groups)
         )
 
-    def _key(self, question: str, request: SearchRequest, states: Sequence[NamespaceState]) -> tuple[object, ...]:
+    def _key(self, request: SearchRequest, states: Sequence[NamespaceState]) -> tuple[object, ...]:
         """All that shapes a ranking; the namespaces' commits make a stale entry unfindable."""
         return (
             request.collection,
             tuple((state.id, state.commit, state.committed_at) for state in states),
             request.groups,
-            question,
+            request.question,
             repr(to_json(request.filter)) if request.filter is not None else None,
             request.top_k,
             self.ranker.fingerprint(request),
@@ -170,8 +172,7 @@ class Pipeline:
         Raises ContextTooLongError before anything is sent; closing the iterator stops the generation.
         """
         trace = trace or Trace()
-        question = normalise(request.search.question, self.settings.max_question_chars)
-        request = replace(request, search=replace(request.search, question=question))
+        request = replace(request, search=self._normalised(request.search))
         with trace.span("search"):
             result, states = await self._search(request.search, trace)
         generation = Generation(self.models.generator, degraded=list(result.degraded))
@@ -195,7 +196,7 @@ class Pipeline:
                 )
         text = ""
         if passages:
-            prompt = build_prompt(question, passages, request.messages[:-1])
+            prompt = build_prompt(request.search.question, passages, request.messages[:-1])
             markers = MarkerFilter(len(passages))
             with trace.span("generate", outside=True):
                 async with aclosing(generate(generation, self.models.fallback, prompt, options)) as deltas:

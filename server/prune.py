@@ -1,10 +1,13 @@
 """Deleting what a source no longer holds: of a folder if that is asked for, of a file that was read in any case."""
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
+from functools import partial
 
 from server.base import Changes, InvalidRequestError, NamespaceState
 from server.catalog import Catalog
 from server.commit import Writer
+
+PAGE = 1000  # documents, or failures, read at once
 
 
 async def prune(catalog: Catalog, writer: Writer, state: NamespaceState, named: Set[str], failed: Set[str]) -> int:
@@ -25,15 +28,7 @@ async def prune(catalog: Catalog, writer: Writer, state: NamespaceState, named: 
     def is_gone(uri: str) -> bool:
         return not (uri in named or uri.startswith(unlisted) or uri.rsplit("#", 1)[0] in failed)
 
-    deleted, after = 0, None
-    while True:
-        page, after = await catalog.documents(state.id, after, 1000)
-        gone = tuple(one.id for one in page if is_gone(one.uri))
-        if gone:
-            await writer.commit(state, Changes(deletes=gone))
-            deleted += len(gone)
-        if after is None:
-            return deleted
+    return await _delete(catalog, writer, state, is_gone)
 
 
 async def prune_parts(
@@ -43,22 +38,32 @@ async def prune_parts(
 
     `named`: all that was found in them, what could not be read included. Failures of what is gone are forgotten.
     """
-
-    def is_gone(uri: str) -> bool:
-        return uri.startswith(start) and uri[len(start) :].isdecimal() and uri not in named
-
     deleted = 0
     for file in files:
         start = f"{file}#"
+        is_gone = partial(_is_missing_part, start, named)
+        deleted += await _delete(catalog, writer, state, is_gone, start)
         after: str | None = start
         while after is not None and after.startswith(start):
-            page, after = await catalog.documents(state.id, after, 1000)
-            gone = tuple(one.id for one in page if is_gone(one.uri))
-            if gone:
-                await writer.commit(state, Changes(deletes=gone))
-                deleted += len(gone)
-        after = start
-        while after is not None and after.startswith(start):
-            failures, after = await catalog.failures(state.id, after, 1000)
+            failures, after = await catalog.failures(state.id, after, PAGE)
             await catalog.clear_failures(state.id, [one.uri for one in failures if is_gone(one.uri)])
+    return deleted
+
+
+def _is_missing_part(start: str, named: Set[str], uri: str) -> bool:
+    return uri.startswith(start) and uri[len(start) :].isdecimal() and uri not in named
+
+
+async def _delete(
+    catalog: Catalog, writer: Writer, state: NamespaceState, is_gone: Callable[[str], bool], start: str = ""
+) -> int:
+    """Delete the documents that are gone, of those whose uri begins with `start`; returns how many there were."""
+    deleted = 0
+    after: str | None = start
+    while after is not None and after.startswith(start):
+        page, after = await catalog.documents(state.id, after, PAGE)
+        gone = tuple(one.id for one in page if is_gone(one.uri))
+        if gone:
+            await writer.commit(state, Changes(deletes=gone))
+            deleted += len(gone)
     return deleted

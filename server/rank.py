@@ -76,13 +76,14 @@ class Ranker:
         return (self.embedder.info.fingerprint, self.embedder.info.precision, reranker, *map(str, numbers))
 
     async def rank(
-        self, question: str, request: SearchRequest, states: Sequence[NamespaceState], read: Chunks, trace: Trace
+        self, request: SearchRequest, states: Sequence[NamespaceState], read: Chunks, trace: Trace
     ) -> Ranking:
-        """Rank the chunks that `request` may see; those whose text was read for the reranker are left in `read`.
+        """Rank the chunks that a normalised request may see; those read for the reranker, with their text, are left in
+        `read`.
 
         Raises IndexUnavailableError if neither leg answers; a failing model only degrades.
         """
-        embedding, retrieved = await self._retrieve(question, request, states, trace)
+        embedding, retrieved = await self._retrieve(request, states, trace)
         is_reranked = self.reranking is not None and request.rerank
         with trace.span("fuse"):
             limit = max(self.settings.fused_top_k, request.top_k) if is_reranked else request.top_k
@@ -94,7 +95,7 @@ class Ranker:
         if is_reranked and fused:
             homes = {id_: found[id_].namespace for id_, _ in fused}
             await self._read(homes, states, read, trace)
-            order, reranker, failed = await self._rerank(question, embedding, fused, read, request.top_k, trace)
+            order, reranker, failed = await self._rerank(request.question, embedding, fused, read, request.top_k, trace)
         return Ranking(
             entries=tuple(
                 _entry(found[id_], score, place, reranker)
@@ -108,14 +109,14 @@ class Ranker:
         )
 
     async def _retrieve(
-        self, question: str, request: SearchRequest, states: Sequence[NamespaceState], trace: Trace
+        self, request: SearchRequest, states: Sequence[NamespaceState], trace: Trace
     ) -> tuple[QueryEmbedding | None, Retrieved]:
         """Embed beside the BM25 legs; an embedding that fails leaves these."""
-        embedding = asyncio.ensure_future(self._embed(question, trace))
+        embedding = asyncio.ensure_future(self._embed(request.question, trace))
         try:
             retrieved = await retrieve(
                 self.index,
-                Question(question, embedding),
+                Question(request.question, embedding),
                 [(state, View(state.commit, request.groups, request.filter)) for state in states],
                 top_k=self.settings.leg_top_k,
                 timeout_s=self.settings.leg_timeout_s,
