@@ -63,7 +63,7 @@ def _write_slide(raw: Raw, slide: Slide, number: int, builder: TextBuilder) -> I
 
 def _choose(tree: BaseOxmlElement) -> None:
     """Put the shapes of each alternative in its place: the choice for newer programs, else what older ones show."""
-    while (alternative := tree.find(f".//{_MC}AlternateContent")) is not None:
+    for alternative in list(tree.iter(f"{_MC}AlternateContent")):  # the outer ones first
         for name in ("Choice", "Fallback"):
             branch = alternative.find(_MC + name)
             if branch is not None and len(branch):
