@@ -7,9 +7,11 @@ machine's. Ingestions have the priority that they have in a server, or `--priori
 
 import argparse
 import asyncio
+import itertools
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,15 +60,21 @@ async def bare(desk: Desk, file: Path) -> Rate:
     return Rate("embedder alone", len(passages), time.perf_counter() - started)
 
 
-async def ingest(desk: Desk, file: Path, namespace: str, *, asking_every_s: float | None = None) -> Rate:
-    """An ingestion into an empty namespace, with or without a client, which never waits for less than its answer."""
+def endless() -> Iterator[str]:
+    """Questions, never the same one, so that no cache answers."""
     asked = [json.loads(line)["text"] for line in QUERIES.read_text().splitlines()]
+    return (f"{question} {number}" for number, question in enumerate(itertools.cycle(asked)))
+
+
+async def ingest(
+    desk: Desk, file: Path, namespace: str, questions: Iterator[str], *, asking_every_s: float | None = None
+) -> Rate:
+    """An ingestion into an empty namespace, with or without a client, which never waits for less than its answer."""
     searches = 0
 
     async def client() -> None:
         nonlocal searches
-        while True:
-            question = f"{asked[searches % len(asked)]} {searches}"  # never the same: no cache answers
+        for question in questions:
             due = time.perf_counter() + (asking_every_s or 0.0)
             await desk.pipeline.search(SearchRequest(question, "docs", ("bare",), rerank=False))
             searches += 1
@@ -91,11 +99,13 @@ async def run(documents: int, repeats: int, priority: Priority) -> list[Rate]:
         settings = Settings(data_dir=Path(folder, "data"), ingestion_priority=priority)
         desk = await build(settings, command=SERVE)
         try:
-            await ingest(desk, file, "bare")  # warm, and something to search
+            questions = endless()
+            await ingest(desk, file, "bare", questions)  # warm, and something to search
             rates = []
             for i in range(repeats):
-                rates += [await bare(desk, file), await ingest(desk, file, f"quiet-{i}")]
-                rates += [await ingest(desk, file, f"every-{s}-{i}", asking_every_s=s) for s in CLIENTS]
+                rates += [await bare(desk, file), await ingest(desk, file, f"quiet-{i}", questions)]
+                for s in CLIENTS:
+                    rates.append(await ingest(desk, file, f"every-{s}-{i}", questions, asking_every_s=s))
         finally:
             await desk.close()
     names = list(dict.fromkeys(rate.name for rate in rates))

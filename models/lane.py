@@ -60,9 +60,13 @@ class _Slot:
         self._exact = {tuple(model.input(0).shape): model.create_infer_request() for model in models[1:]}
 
     def infer(self, *inputs: Int32) -> list[Float32]:
-        request = self._exact.get(inputs[0].shape, self._any)
-        request.start_async(dict(enumerate(inputs)), share_inputs=True)
-        request.wait()
+        request, numbered = self._exact.get(inputs[0].shape), dict(enumerate(inputs))
+        if request is not None:  # in this thread: no other need wake up
+            request.infer(numbered, share_inputs=True, share_outputs=True)
+        else:  # in the runtime's threads, which have the lane's priority
+            request = self._any
+            request.start_async(numbered, share_inputs=True)
+            request.wait()
         outputs: list[NDArray[np.float32]] = [tensor.data for tensor in request.output_tensors]
         return outputs
 
