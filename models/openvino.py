@@ -296,6 +296,8 @@ def _compile(
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     alone: dict[str, str | int] = {"INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
+    if computed == "int8":
+        alone["INFERENCE_PRECISION_HINT"] = "f32"  # of so few tokens, converting to bf16 and back takes longer
 
     def compiled(model: ov.Model) -> ov.CompiledModel:
         return core.compile_model(model, "CPU", settings if model.is_dynamic() else settings | alone)

@@ -12,7 +12,8 @@ import pytest
 from indexers.base import Document, UnreadableError
 from indexers.canonical import TextBuilder, canonical
 from indexers.read import extractor, read
-from indexers.readers.layout import Line, Page, write_pages
+from indexers.readers.layout import write_pages
+from indexers.readers.printed import Line, Page
 from tests import make_files
 
 MIB = 2**20

@@ -36,7 +36,7 @@ def _installed(library: str) -> str:
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 PDF = Format("pdf", 2, "pypdfium2", "application/pdf", (".pdf",))
 DOCX = Format("docx", 2, "python-docx", _OFFICE + "wordprocessingml.document", (".docx",))
-PPTX = Format("pptx", 2, "python-pptx", _OFFICE + "presentationml.presentation", (".pptx",))
+PPTX = Format("pptx", 3, "python-pptx", _OFFICE + "presentationml.presentation", (".pptx",))
 XLSX = Format("xlsx", 2, "openpyxl", _OFFICE + "spreadsheetml.sheet", (".xlsx",))
 HTML = Format("html", 3, "selectolax", "text/html", (".html", ".htm", ".xhtml"), is_text=True)
 MARKDOWN = Format("markdown", 3, "markdown-it-py", "text/markdown", (".md", ".markdown", ".mdown"), is_text=True)
