@@ -37,7 +37,7 @@ TEXTS = (
     "the of and is in a how often must " * 28,
 )
 QUERIES = TEXTS[:2] + TEXTS[4:8]
-PAIRS = tuple((query, passage) for query in (TEXTS[0], TEXTS[8], "") for passage in (*TEXTS[1:9], TEXTS[10]))
+PAIRS = tuple((query, passage) for query in (TEXTS[0], TEXTS[8], "", TEXTS[10]) for passage in (*TEXTS[1:9], TEXTS[10]))
 
 
 def main() -> None:
@@ -83,7 +83,7 @@ def _vectors(folder: Path, dimension: int) -> tuple[Float32, Float32]:
 
 
 def _logits(folder: Path, specimen: Specimen) -> Float32:
-    """(pairs, labels), each pair computed alone, so without padding, and cut on the passage's side."""
+    """(pairs, labels), each pair computed alone, so without padding, and cut as sentence-transformers cuts it."""
     torch, transformers = import_module("torch"), import_module("transformers")
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
@@ -91,7 +91,7 @@ def _logits(folder: Path, specimen: Specimen) -> Float32:
         model.bert.pooler = _first_token()
     rows = []
     for query, passage in PAIRS:
-        options = {"truncation": "only_second", "max_length": specimen.max_tokens, "return_token_type_ids": True}
+        options = {"truncation": "longest_first", "max_length": specimen.max_tokens, "return_token_type_ids": True}
         pair = tokenizer([query], [passage], return_tensors="pt", **options)  # bare, it takes "" for no passage at all
         with torch.no_grad():
             rows.append(model(**pair).logits[0].numpy())

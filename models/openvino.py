@@ -241,7 +241,7 @@ class OpenVinoCrossEncoder:
     async def rerank(self, query: str, embedding: QueryEmbedding | None, candidates: Sequence[Candidate]) -> Float32:
         """The logit of each pair (one label), or how far the second label's is above the first's (two).
 
-        A pair over the limit is cut at the passage's end. `embedding` is not read.
+        Of a pair over the limit the longer text is cut. `embedding` is not read.
         """
         pairs = await self._lane.run(lambda _: self._pairs(query, candidates))
         batches = plan_batches([len(pair) for pair in pairs], self._batch_tokens)

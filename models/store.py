@@ -5,6 +5,7 @@ come inside installed packages, their sums pinned here; `refdesk models add` cop
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -15,10 +16,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from models.base import ModelCorruptError, ModelNotFoundError, ModelUnavailableError, UnsupportedModelError
+from models.base import ModelCorruptError, ModelError, ModelNotFoundError, ModelUnavailableError, UnsupportedModelError
 from models.sums import Sums
 
 ModelKind = Literal["embedder", "cross-encoder", "generator"]
+
+log = logging.getLogger("refdesk.models")
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -117,9 +120,12 @@ class ModelStore:
         if self._folder and self._folder.is_dir():
             for manifest in self._folder.glob(f"*/{MANIFEST}"):
                 path = _opened(manifest.parent)
-                found.append(
-                    ModelFolder(path, manifest.parent.name, detect_kind(path), _read_manifest(manifest.parent))
-                )
+                try:
+                    kind, sums = detect_kind(path), _read_manifest(manifest.parent)
+                except ModelError as exc:  # it costs the others nothing
+                    log.warning("%s", exc)
+                else:
+                    found.append(ModelFolder(path, manifest.parent.name, kind, sums))
         return sorted(found, key=lambda one: one.name)
 
     def add(self, source: str | Path, name: str | None = None) -> ModelFolder:
@@ -142,6 +148,7 @@ class ModelStore:
             folder.mkdir()
             _copy(str(source), folder)
             kind = detect_kind(_opened(folder))
+            _check_complete(folder, kind, str(source))
             files = {str(f.relative_to(folder).as_posix()): self._sums.of(f) for f in _files(folder, kind)}
             (folder / MANIFEST).write_text(json.dumps({"kind": kind, "sha256": files}, indent=1), encoding="utf-8")
             os.replace(folder, self._folder / name)
@@ -173,19 +180,20 @@ def detect_kind(path: Path) -> ModelKind:
     if path.suffix == ".gguf" or any(path.glob("openvino_*model.xml")):
         return "generator"
     try:
-        architectures = json.loads((path / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+        named = json.loads((path / "config.json").read_text(encoding="utf-8")).get("architectures")
     except (OSError, ValueError, AttributeError) as exc:
         raise UnsupportedModelError(
             f"{str(path)!r} is no model that can be opened. Supported: a folder with config.json, tokenizer.json and "
             "model.safetensors (BERT family), an OpenVINO GenAI folder, a .gguf file."
         ) from exc
-    if architectures[0].endswith("ForSequenceClassification"):
+    architecture = str(named[0]) if isinstance(named, list) and named else ""
+    if architecture.endswith("ForSequenceClassification"):
         return "cross-encoder"
     if (path / "modules.json").is_file():  # sentence-transformers', whose embedders may be causal models
         return "embedder"
-    if architectures[0].endswith(("ForCausalLM", "ForConditionalGeneration")):
+    if architecture.endswith(("ForCausalLM", "ForConditionalGeneration")):
         raise UnsupportedModelError(
-            f"{str(path)!r} holds {architectures[0]!r} as safetensors; a language model is read from a .gguf file or "
+            f"{str(path)!r} holds {architecture!r} as safetensors; a language model is read from a .gguf file or "
             "an OpenVINO GenAI folder."
         )
     return "embedder"
@@ -201,6 +209,17 @@ def _files(folder: Path, kind: ModelKind) -> list[Path]:
     patterns = _GENERATOR_FILES if kind == "generator" else _ENCODER_FILES
     found = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
     return sorted(found - {folder / MANIFEST})
+
+
+def _check_complete(folder: Path, kind: ModelKind, source: str) -> None:
+    """Raises UnsupportedModelError, naming what a folder lacks that every model of its kind has."""
+    wanted = ("*.gguf|*.bin",) if kind == "generator" else ("tokenizer.json", "model*.safetensors|*/model.safetensors")
+    missing = [one for one in wanted if not any(any(folder.glob(pattern)) for pattern in one.split("|"))]
+    if missing:
+        raise UnsupportedModelError(
+            f"{source!r} is no whole {kind}: it lacks {' and '.join(one.replace('|', ' or ') for one in missing)}. "
+            "Export it with its weights as safetensors and its fast tokenizer, or check that the copy is complete."
+        )
 
 
 def _copy(source: str, target: Path) -> None:

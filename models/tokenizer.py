@@ -120,14 +120,21 @@ class Pair:
 def encode_pairs(
     tokenizer: CheckpointTokenizer, special: SpecialTokens, query: str, passages: Sequence[str], max_tokens: int
 ) -> list[Pair]:
-    """Each passage behind the question: before, question, between, passage, after. A passage too long is cut."""
-    limit = max_tokens - special.pair
-    question, *cut = tokenizer.encode_ids([query, *passages])
-    question = question[:limit]
+    """Each passage behind the question: before, question, between, passage, after.
+
+    Of a pair too long the longer text is cut until it fits, then both alike: transformers' "longest_first", by which
+    sentence-transformers' cross-encoders read.
+    """
+    room = max_tokens - special.pair
+    whole, *encoded = tokenizer.encode_ids([query, *passages])
     pairs = []
-    for passage in cut:
-        passage = passage[: limit - len(question)]
-        parts = (special.before, question, special.between, passage, special.after)
+    for passage in encoded:
+        short, long = sorted((len(whole), len(passage)))
+        if short + long > room:
+            short = min(short, room // 2)
+            long = room - short
+        for_question, for_passage = (short, long) if len(whole) <= len(passage) else (long, short)
+        parts = (special.before, whole[:for_question], special.between, passage[:for_passage], special.after)
         types = np.repeat(np.array(special.pair_type_ids, np.int32), [len(part) for part in parts])
         pairs.append(Pair(np.concatenate([np.asarray(part, np.int32) for part in parts]), types))
     return pairs

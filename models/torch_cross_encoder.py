@@ -68,8 +68,8 @@ class TorchCrossEncoder:
             return cls(folder, model.eval().to(device), device=device, batch_tokens=batch_tokens)
 
     async def rerank(self, query: str, embedding: QueryEmbedding | None, candidates: Sequence[Candidate]) -> Float32:
-        """The logit of each pair; of two labels, the second's less the first's. A pair over the limit is cut at the
-        passage's end. `embedding` is not read."""
+        """The logit of each pair; of two labels, the second's less the first's. Of a pair over the limit the
+        longer text is cut. `embedding` is not read."""
         texts = [candidate.text for candidate in candidates]
         pairs = await asyncio.to_thread(encode_pairs, self._tokenizer, self._special, query, texts, self._max_tokens)
         return np.array(await self._batches.run(pairs, [len(pair) for pair in pairs]), np.float32)

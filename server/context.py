@@ -19,8 +19,8 @@ from server.frame import frame
 MAX_HITS = 50  # the fused list's length: the comparison of all with all stays this small
 MAX_KEY_SENTENCES = 64  # to choose from, over budget; what ranks further back is seldom worth its tokens
 WHOLE = 3  # the best passages that are never cut for the sake of `share`
-GAP = " … "  # between spans that are not adjacent in the document
-_GAP_TOKENS = 4  # more than GAP takes in any tokenizer seen; the final count is exact
+GAP = "\n\n…\n\n"  # between spans that are not adjacent in the document: a paragraph, so that no sentence crosses it
+_GAP_TOKENS = 6  # more than GAP takes in any tokenizer seen; the final count is exact
 
 CountTokens = Callable[[Sequence[str]], Awaitable[list[int]]]
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.base import Float32
+from models.extractive import split
 from server.base import ContextPassage, SearchHit, Span, StoredChunk
 from server.context import GAP, Context, assemble, drop_near_duplicates, untold
 from server.frame import frame
@@ -175,3 +176,14 @@ async def test_invariants(hits: list[SearchHit], budget_tokens: int, share: floa
             offsets = set(range(span.start, span.end))
             assert not offsets & placed.setdefault(passage.hit.chunk.document_id, set())
             placed[passage.hit.chunk.document_id] |= offsets
+
+
+def test_no_sentence_runs_across_a_gap() -> None:
+    placed = GAP.join(
+        ("The pump of the north hall, which was painted last year, is red and", "is serviced on Mondays. It is old.")
+    )
+    assert [s.text for s in split([placed])] == [
+        "The pump of the north hall, which was painted last year, is red and",
+        "is serviced on Mondays.",
+        "It is old.",
+    ]

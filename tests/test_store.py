@@ -1,5 +1,6 @@
 """Models by name and path, verified: what is damaged is refused, what is unchanged is not read twice."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -143,3 +144,28 @@ def test_a_language_model_as_safetensors_is_refused_with_the_way_out(tmp_path: P
     (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     with pytest.raises(UnsupportedModelError, match=r"'LlamaForCausalLM'.*\.gguf"):
         detect_kind(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["model.safetensors", "tokenizer.json"])
+def test_a_folder_that_lacks_what_every_model_has_is_not_added(missing: str, tmp_path: Path) -> None:
+    source = write_checkpoint(EMBEDDER, tmp_path / "source")
+    (source / missing).unlink()
+    with pytest.raises(UnsupportedModelError, match=f"no whole embedder: it lacks {missing[:5]}"):
+        ModelStore(tmp_path / "data").add(source, "half")
+    assert not (tmp_path / "data" / "models" / "half").exists()
+
+
+@pytest.mark.parametrize("architectures", [[5], "BertModel", [], None, [None]])
+def test_architectures_that_name_none_are_an_embedders(architectures: object, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": architectures}))
+    assert detect_kind(tmp_path) == "embedder"
+
+
+def test_one_broken_model_costs_the_list_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = ModelStore(tmp_path)
+    store.add(write_checkpoint(EMBEDDER, tmp_path / "source"), "whole")
+    store.add(write_checkpoint(EMBEDDER, tmp_path / "other"), "broken")
+    (tmp_path / "models" / "broken" / "manifest.json").write_text("[]")
+    assert [one.name for one in store.list()] == ["SmolLM2-135M-Instruct", "all-MiniLM-L6-v2", "whole"]
+    assert "broken" in caplog.text
+    assert "Add the model again" in caplog.text

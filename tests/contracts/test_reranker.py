@@ -75,6 +75,15 @@ async def test_calls_at_once_do_not_mix(reranker: Reranker) -> None:
         np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("which", ["one-label", "two-labels", *TORCH])
+async def test_a_question_longer_than_the_model_takes_leaves_room_for_the_passage(which: str, tmp_path: Path) -> None:
+    reranker = _load(which, tmp_path)
+    pump, cells = PASSAGES[1], PASSAGES[0]
+    scores = await reranker.rerank(QUERY * 200, None, [Candidate(pump), Candidate(cells), Candidate(pump * 200)])
+    await reranker.close()
+    assert len(set(scores.tolist())) == 3
+
+
 @pytest.mark.parametrize("which", ["one-label", "late-interaction", "fake", *TORCH])
 async def test_closed_reranker_refuses(which: str, tmp_path: Path) -> None:
     reranker = _load(which, tmp_path)
