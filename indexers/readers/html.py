@@ -41,6 +41,8 @@ _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _LABELS = {*_HEADINGS, "summary", "dt"}  # whose button is what they say
 _VOID = _names("area base br col embed hr img input link meta param source track wbr")
 _OPTIONAL_END = _names("p li dt dd tr td th option optgroup thead tbody tfoot colgroup html head body rt rp rb rtc")
+_MAX_SPAN = 65_534  # columns or rows that a cell may take (HTML standard), …
+_MAX_COVERED = 1_000_000  # … and cells that all of a page's may cover
 _FORMATTING = _names("a b big code em font i nobr s small strike strong tt u")
 
 
@@ -107,6 +109,12 @@ def _panels(root: LexborNode) -> set[str]:
     return {name for names in opened for name in names.split()}
 
 
+def _span(cell: LexborNode, name: str) -> int:
+    """How many columns or rows a cell takes; 0, "to the end", and what is no number are 1."""
+    value = (cell.attributes.get(name) or "").strip()[:9]
+    return max(1, min(int(value), _MAX_SPAN)) if value.isascii() and value.isdecimal() else 1
+
+
 class _Writer:
     """Collects the words of the block that is open and hands it to the builder when it ends."""
 
@@ -121,6 +129,9 @@ class _Writer:
         self._labels: list[str] = []  # for each open heading, summary or dt the words of the outermost
         self._panels: set[str] = set()
         self._rows: list[list[str]] = []  # of the table of data that is open
+        self._spans: list[tuple[int, int]] = []  # how many columns and rows each cell of the open row takes
+        self._covered: dict[int, int] = {}  # for how many rows more a column is taken by a cell above
+        self._empty = _MAX_COVERED  # cells in the places of others that may still be made
 
     def write(self, root: LexborNode) -> None:
         """Walk the tree without recursion, whatever its depth; dropped subtrees are passed by."""
@@ -165,6 +176,7 @@ class _Writer:
         elif self._in_row:
             if tag in ("td", "th"):
                 self._words.append("\x00")
+                self._spans.append((_span(node, "colspan"), _span(node, "rowspan")))
             elif tag in _BLOCKS:
                 self._words.append(" ")
         elif tag in _HEADINGS:
@@ -189,16 +201,40 @@ class _Writer:
             if tag in _BLOCKS:
                 self._words.append(" ")
             if tag == "tr":
-                cells = [_SPACE.sub(" ", cell).strip() for cell in "".join(self._words).split("\x00")]
-                self._rows.append(cells if cells[0] else cells[1:])  # what stands before the first cell, mostly nothing
-                self._words.clear()
+                self._rows.append(self._row())
                 self._in_row = False
+            elif tag in ("thead", "tbody", "tfoot"):  # beyond which no cell reaches
+                self._covered = {}
         elif tag in _HEADINGS or tag in _BLOCKS:
             self._flush()
             self._heading = 0
             self._pre = max(self._pre - (tag == "pre"), 0)
 
+    def _row(self) -> list[str]:
+        """The open row's cells, each in its column: what a cell covers beside and below it is empty."""
+        cells = [_SPACE.sub(" ", cell).strip() for cell in "".join(self._words).split("\x00")]
+        spans = [(1, 1), *self._spans]
+        if not cells[0]:  # what stands before the first cell, mostly nothing
+            cells, spans = cells[1:], spans[1:]
+        self._words.clear()
+        self._spans = []
+        row: list[str] = []
+        below = {column: rows - 1 for column, rows in self._covered.items() if rows > 1}
+        self._empty -= len(self._covered)
+        for text, (columns, rows) in zip(cells, spans, strict=False):
+            while len(row) in self._covered:
+                row.append("")
+            if self._empty < columns:
+                columns, rows = 1, 1
+            self._empty -= columns - 1
+            if rows > 1:
+                below |= dict.fromkeys(range(len(row), len(row) + columns), rows - 1)
+            row += [text, *[""] * (columns - 1)]
+        self._covered = below if self._empty > 0 else {}
+        return row
+
     def _write_rows(self) -> None:
+        self._covered = {}
         if self._rows:
             write_grid(self._rows, self.builder)
             self._rows = []
