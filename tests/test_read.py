@@ -10,10 +10,8 @@ import openpyxl
 import pytest
 
 from indexers.base import Document, UnreadableError
-from indexers.canonical import TextBuilder, canonical
+from indexers.canonical import canonical
 from indexers.read import extractor, read
-from indexers.readers.layout import write_pages
-from indexers.readers.printed import Line, Page
 from tests import make_files
 
 MIB = 2**20
@@ -66,7 +64,7 @@ def test_pdf_pages_headings_and_paragraphs() -> None:
     assert " ".join([PROSE] * 3) + "\n\nA second paragraph" in document.text  # wrapped lines are one paragraph again
     assert page_texts(document)[2] == "Storage\n\nKeep it dry."
     assert document.media_type == "application/pdf"
-    assert document.extractor.startswith("pdf-2+pypdfium2-")
+    assert document.extractor.startswith("pdf-3+pypdfium2-")
 
 
 def test_pdf_running_heads_stay_once() -> None:
@@ -75,28 +73,6 @@ def test_pdf_running_heads_stay_once() -> None:
     document = read_one(make_files.pdf("Handbook", pages), "a.pdf")
     assert document.text.count("Handbook page") == 1 + 1  # the first page is lower: its head is another place's
     assert "Chapter five" in page_texts(document)[5]
-
-
-def test_rows_of_a_table_are_no_running_heads() -> None:
-    """Rows of one wording, or of numbers alone, in the margin of each page at the same height."""
-    pages = [
-        Page(n, 800, tuple(
-            Line(text, False, 50, 790 - 15 * row, 500, 800 - 15 * row, 10)
-            for row, text in enumerate(
-                ["Price list, page " + str(n), f"{n},50 {n * 7}", f"{10 * n + 1} Screw {n},10", *["Filler words."] * 42,
-                 f"{10 * n + 2} Screw {n},20", f"{n * 13 % 7} / {n * n}", "1.1.2024", f"- {n + 4} -"]
-            )
-        ))
-        for n in range(1, 7)
-    ]  # fmt: skip
-    builder = TextBuilder(10**6)
-    write_pages(pages, builder)
-    text = builder.text
-    for n in range(1, 7):
-        for row in (f"{n},50 {n * 7}", f"{10 * n + 1} Screw {n},10", f"{10 * n + 2} Screw {n},20",
-                    f"{n * 13 % 7} / {n * n}"):  # fmt: skip
-            assert row in text.split("\n")
-    assert [text.count(head) for head in ("Price list", "1.1.2024", "- 5 -", "- 6 -")] == [1, 1, 1, 0]
 
 
 def test_pdf_hyphens_of_line_breaking() -> None:

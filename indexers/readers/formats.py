@@ -34,7 +34,7 @@ def _installed(library: str) -> str:
 
 
 _OFFICE = "application/vnd.openxmlformats-officedocument."
-PDF = Format("pdf", 2, "pypdfium2", "application/pdf", (".pdf",))
+PDF = Format("pdf", 3, "pypdfium2", "application/pdf", (".pdf",))
 DOCX = Format("docx", 2, "python-docx", _OFFICE + "wordprocessingml.document", (".docx",))
 PPTX = Format("pptx", 3, "python-pptx", _OFFICE + "presentationml.presentation", (".pptx",))
 XLSX = Format("xlsx", 2, "openpyxl", _OFFICE + "spreadsheetml.sheet", (".xlsx",))

@@ -102,11 +102,12 @@ def _together(found: Sequence[tuple[float, int, int]]) -> list[list[tuple[float,
 
 def _paragraphs(lines: Sequence[Line]) -> list[list[Line]]:
     """Group lines that printing wrapped: same type, next to each other, the upper one full."""
-    steps = [a.bottom - b.bottom for a, b in pairwise(lines) if _adjacent(a, b)]
-    leading = median(steps) if steps else 0.0
+    pairs = [(a, b) for a, b in pairwise(lines) if _adjacent(a, b)]
+    leading = median(a.bottom - b.bottom for a, b in pairs) if pairs else 0.0
+    size = median(a.size for a, _ in pairs) if pairs else 1.0
     groups: list[list[Line]] = []
     for line, edge in zip(lines, _right_edges(lines), strict=True):
-        if groups and _continues(groups[-1], line, edge, leading):
+        if groups and _continues(groups[-1], line, edge, leading, line.size / size):
             groups[-1].append(line)
         else:
             groups.append([line])
@@ -133,7 +134,9 @@ def _adjacent(a: Line, b: Line) -> bool:
     return same_type and 0.4 * a.size < step < 2.2 * a.size and a.left < b.right and b.left < a.right
 
 
-def _continues(group: list[Line], line: Line, edge: float, leading: float) -> bool:
+def _continues(group: list[Line], line: Line, edge: float, leading: float, scale: float) -> bool:
+    """`scale`: the line's size over that of most lines, whose `leading` is: a wrapped heading's lines stand further
+    apart, and begin at one place."""
     last = group[-1]
     if last.hyphenated:
         return True
@@ -149,11 +152,13 @@ def _continues(group: list[Line], line: Line, edge: float, leading: float) -> bo
         same_type = last.quarter == line.quarter and abs(last.size - line.size) <= 0.05 * last.size
         hop = line.bottom > last.bottom and line.left > last.left
         return same_type and hop and line.text[0].islower() and not _SENTENCE_END.search(last.text)
-    if last.bottom - line.bottom > 1.25 * leading or (last.bold != line.bold and abs(last.size - line.size) > 0.1):
+    if last.bottom - line.bottom > 1.25 * leading * max(1.0, scale) or (
+        last.bold != line.bold and abs(last.size - line.size) > 0.1
+    ):
         return False
     indent = line.left - last.left
-    if len(group) > 1 and abs(indent) > 0.5 * line.size and not line.text[0].islower():
-        return False  # a first line set in, or the next entry of a hanging list
+    if (len(group) > 1 or scale > _HEADING_SIZE) and abs(indent) > 0.5 * line.size and not line.text[0].islower():
+        return False  # a first line set in, the next entry of a hanging list, or of a title page
     if line.text[0].islower() and not _SENTENCE_END.search(last.text):
         return True  # in the midst of a sentence, however ragged the edge
     first_word = line.text.split(" ", 1)[0]
