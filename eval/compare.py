@@ -4,6 +4,7 @@ Judged are the columns that a search may return: the served one and, for searche
 α 0.01, two-sided, a change that changes nothing is called worse in at most one of a hundred comparisons.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -77,6 +78,12 @@ def randomisation_test(differences: Float64, permutations: int = PERMUTATIONS, s
         signs = rng.integers(0, 2, (min(_AT_ONCE, permutations - first), len(differences)), np.int8) * 2 - 1
         hits += int((np.abs(signs @ differences) >= observed - 1e-9).sum())
     return (hits + 1) / (permutations + 1)
+
+
+def least_questions(alpha: float) -> int:
+    """How many questions must be asked for a difference to be significant, were each answered worse: of n signs that
+    are chance, all are the same at a probability of 2 / 2ⁿ."""
+    return math.floor(1 - math.log2(alpha)) + 1
 
 
 def compare(baseline: Baseline, run: Baseline, *, column: str | None = None, alpha: float = ALPHA) -> Comparison:

@@ -125,7 +125,7 @@ def ingestions(arguments: argparse.Namespace, dataset: Dataset) -> dict[str, Ing
     """By program: what was measured before, and what is measured now."""
     measured = {}
     for system in arguments.systems:
-        path = RESULTS / f"ingest-{dataset.name}-{len(dataset.documents)}-{system}.json"
+        path = RESULTS / f"ingest-{dataset.name}-{len(dataset.documents)}-{dataset.digest()}-{system}.json"
         known = None if system in arguments.again else read_ingested(path)
         if known is None:
             print(f"{system}: ingesting {len(dataset.documents)} documents of {dataset.name}", file=sys.stderr)

@@ -3,11 +3,13 @@
 The corpus itself stays in its file, which is ingested as any JSONL is; here is only which line holds which document.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval.judged import fingerprint
 from server.base import InvalidRequestError, StoredChunk
 
 _QRELS = ("qrels.tsv", "qrels/test.tsv")
@@ -41,6 +43,12 @@ class Dataset:
         """Id and title."""
         return f"{item}: {self.titles[item]}" if self.titles.get(item) else item
 
+    def digest(self) -> str:
+        """What results may be kept under: of the corpus's bytes, the questions and the judgements."""
+        with self.corpus.open("rb") as corpus:
+            content = hashlib.file_digest(corpus, "sha256").hexdigest()
+        return hashlib.sha256(f"{content} {fingerprint(self)}".encode()).hexdigest()[:12]
+
 
 def read_dataset(folder: Path, limit: int | None = None) -> Dataset:
     """Read a folder; `limit`: that many questions at most, evenly spaced. Raises DatasetError."""
@@ -52,7 +60,12 @@ def read_dataset(folder: Path, limit: int | None = None) -> Dataset:
     if len(set(documents.values())) < len(documents):
         raise DatasetError(f"{_repeated(corpus, documents)}: every document needs an id of its own")
     queries = folder / "queries.jsonl"
-    asked = {_string(row, "_id", queries, n): _string(row, "text", queries, n) for n, row in json_rows(queries)}
+    asked: dict[str, str] = {}
+    for number, row in json_rows(queries):
+        id_, text = _string(row, "_id", queries, number), _string(row, "text", queries, number)
+        if id_ in asked:
+            raise DatasetError(f"{str(queries)!r}, line {number}: {id_!r} is the id of an earlier question too")
+        asked[id_] = text
     qrels = _read_qrels(folder, set(documents.values()), set(asked))
     judged = [id_ for id_ in asked if any(grade > 0 for grade in qrels.get(id_, {}).values())]
     if not judged:
@@ -74,6 +87,8 @@ def _read_qrels(folder: Path, documents: set[str], questions: set[str]) -> dict[
     qrels: dict[str, dict[str, int]] = {}
     for number, line in lines(path):
         fields = line.rstrip("\r\n").split("\t")
+        if not line.strip():
+            continue
         if number == 1 and not fields[-1].removeprefix("-").isdecimal():  # the header
             continue
         if len(fields) != 3 or not fields[2].removeprefix("-").isdecimal():
@@ -86,7 +101,11 @@ def _read_qrels(folder: Path, documents: set[str], questions: set[str]) -> dict[
             raise DatasetError(f"{str(path)!r}, line {number}: question {question!r} is not in queries.jsonl")
         if document not in documents:
             raise DatasetError(f"{str(path)!r}, line {number}: document {document!r} is not in corpus.jsonl")
-        qrels.setdefault(question, {})[document] = int(grade)
+        if qrels.setdefault(question, {}).setdefault(document, int(grade)) != int(grade):
+            raise DatasetError(
+                f"{str(path)!r}, line {number}: {document!r} is judged {grade} for question {question!r}, and "
+                f"{qrels[question][document]} on an earlier line"
+            )
     return qrels
 
 
@@ -116,7 +135,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _string(row: Mapping[str, object], name: str, path: Path, number: int) -> str:
     value = row.get(name)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value.strip():
         raise DatasetError(f"{str(path)!r}, line {number}: {name!r} is {value!r}, and text is needed")
     return value
 

@@ -129,7 +129,7 @@ def _found(judged: Judged, ranked: Ranked, question: str) -> tuple[Found, ...]:
     grades = judged.qrels[question]
     for chunk in ranked.found[question]:
         item = judged.items(question, [chunk])[0]
-        label = judged.label(item)
+        label = chunk.uri if item == chunk.id else judged.label(item)
         parts = ("" if chunk.title in label else chunk.title, f"page {chunk.page}" if chunk.page else "")
         words = " ".join(chunk.text.split())[:_WORDS]
         found = Found(label, ", ".join(part for part in parts if part), words, grades.get(item, 0) > 0)

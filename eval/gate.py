@@ -10,9 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from eval.compare import ALPHA, SERVED, Comparison, compare
+from eval.compare import ALPHA, SERVED, Comparison, compare, least_questions
 from eval.page import write_page
 from eval.record import read_baseline, read_run
+from server.base import InvalidRequestError
 
 
 def table(comparison: Comparison) -> Table:
@@ -48,10 +49,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the run's page with the comparison in it")
     parser.add_argument("--alpha", type=float, default=ALPHA, help="significance level; default %(default)s")
     given = parser.parse_args(arguments)
+    if not 0 < given.alpha < 1:
+        raise InvalidRequestError(f"--alpha {given.alpha:g} is no significance level: give one between 0 and 1")
     baseline, run = read_baseline(given.baseline), read_baseline(given.run)
     comparison = compare(baseline, run, column=given.column, alpha=given.alpha)
     Console().print(table(comparison))
     if given.html:
         write_page(read_run(given.run), given.html, comparison)
+    if (needed := least_questions(given.alpha)) > len(baseline.questions):
+        raise InvalidRequestError(
+            f"{len(baseline.questions)} questions cannot show a difference at α {given.alpha:g}, however large: ask "
+            f"{needed} or more"
+        )
     print("worse than the baseline, beyond chance" if comparison.is_worse else "not worse than the baseline")
     return 1 if comparison.is_worse else 0

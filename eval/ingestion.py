@@ -18,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from eval import command
 from indexers.read import read
 from indexers.sources import sources
 from models.base import Passage
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--priority", choices=("idle", "low"), default="idle")
     arguments = parser.parse_args()
+    command.needs(CORPUS, QUERIES)
     rates = asyncio.run(run(arguments.documents, arguments.repeats, arguments.priority))
     out = Table("", "chunks", "seconds", "chunks/s", "of the embedder alone", "searches beside it")
     for rate in rates:
@@ -128,4 +130,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

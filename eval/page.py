@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import fmean, stdev
 
 from eval.compare import Comparison
 from eval.markup import Markup, element, joined
@@ -87,8 +87,9 @@ def _scores(run: Run) -> Markup:
 
 def _bar(run: Run, column: str) -> Bar:
     values = [asked.metrics[column][JUDGED] for asked in run.asked]
-    mean, half = fmean(values), 1.96 * pstdev(values) / math.sqrt(len(values))
-    return Bar(column, mean, mean - half, mean + half, is_strong=column == run.served)
+    mean = fmean(values)
+    half = 1.96 * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 1.0  # of one question nothing follows
+    return Bar(column, mean, max(mean - half, 0.0), min(mean + half, 1.0), is_strong=column == run.served)
 
 
 def _depth(run: Run) -> Markup:

@@ -106,7 +106,8 @@ def read_questions(path: Path, limit: int | None = None) -> OwnQuestions:
         text = row.get("question")
         if not isinstance(text, str) or not text.strip():
             raise DatasetError(f"{where}: 'question' is {text!r}, and text is needed")
-        id_ = str(row.get("id") or text)
+        text = " ".join(text.split())
+        id_ = text if row.get("id") in (None, "") else str(row["id"])
         if questions.setdefault(id_, text) != text:
             raise DatasetError(f"{where}: {id_!r} is the id of another question too, {questions[id_]!r}")
         answers.setdefault(id_, []).append(_answer(row, where))
@@ -251,6 +252,6 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
                     f"{str(path)!r}, line {reader.line_num}: has more fields than the header: put a text that holds "
                     f"{delimiter!r} into double quotes"
                 )
-            yield reader.line_num, row
+            yield reader.line_num, {name.strip(): value for name, value in row.items()}
     except csv.Error as exc:
         raise DatasetError(f"{str(path)!r}, line {reader.line_num}: no CSV ({exc})") from exc

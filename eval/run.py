@@ -29,6 +29,7 @@ from server.base import InvalidRequestError
 from server.build import build
 from server.cli import assigned
 from server.ingest import Tally
+from server.pipeline import MAX_NAMESPACES
 from server.settings import Settings
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"compare": gate.main, "accept": accept.main}
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str] | None = None, given: Mapping[str, str] | None
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
     options = _parse(arguments)
+    if options.json and options.json.suffix == ".html":
+        raise InvalidRequestError(f"--json {str(options.json)!r}: the page has that name; give one that ends in .json")
     overrides = {**(given or {}), **assigned(options.set)}
     data = _read(options)
     with Progress(*_COLUMNS, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
@@ -92,6 +95,8 @@ async def on_own_corpus(own: OwnQuestions, settings: Settings, options: argparse
     desk = await build(settings, command="refdesk eval")
     try:
         names = list(dict.fromkeys(options.namespace or ["default"]))
+        if len(names) > MAX_NAMESPACES:
+            raise InvalidRequestError(f"{len(names)} namespaces: name 1 to {MAX_NAMESPACES}", "namespaces")
         states = await desk.catalog.snapshot(options.collection or settings.collection, names)
         corpus = Corpus(tuple(states[name] for name in names))
         judged = await check(own, desk.catalog, corpus.states)
@@ -137,8 +142,14 @@ def _settings(overrides: Mapping[str, object]) -> Settings:
 def _read(options: argparse.Namespace) -> Dataset | OwnQuestions:
     path: Path = options.data
     if path.is_file():
+        if options.keep:
+            raise InvalidRequestError("--keep is for a data set: one's own questions are asked of the data folder")
         return read_questions(path, options.limit)
     if path.is_dir():
+        if options.collection or options.namespace:
+            raise InvalidRequestError(
+                "--collection and --namespace are for one's own questions: a data set has its own"
+            )
         return read_dataset(path, options.limit)
     raise DatasetError(
         f"{str(path)!r} is not there: give a folder in BEIR's layout, or a .jsonl, .csv or .tsv of questions"

@@ -1,8 +1,8 @@
 """`python -m eval.worse DATASET`: does `refdesk eval compare` fail what is worse, and pass what is not?
 
 A pipeline without its BM25 leg, one whose passages are truncated and one with the wrong pooling must fail against the
-committed baseline, one that computes in bf16 or int8 must not. Exit code 1 if it is otherwise. Data and runs are kept
-for the commit they are of.
+one that is as it should be, in f32; one that computes in bf16 or int8 must not. Exit code 1 if it is otherwise. Data
+and runs are kept for the commit and the data set they are of.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from eval.bf16 import Bf16Embedder
 from eval.compare import Comparison, compare
 from eval.datasets import Dataset, read_dataset
 from eval.evaluation import commit_of_this_code, evaluate, ingest, kept
-from eval.record import Run, read_baseline, write
+from eval.record import Baseline, Run, read_baseline, write
 from eval.run import settings_for
 from models.base import (
     Embedder,
@@ -37,8 +37,6 @@ from models.store import ModelStore
 from server.build import Desk, build
 from server.pipeline import Pipeline
 from server.settings import Settings
-
-_BASELINES = Path(__file__).parent / "baselines"
 
 KEPT_TOKENS = 64  # a quarter of what MiniLM takes
 
@@ -72,10 +70,8 @@ class TruncatingEmbedder:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A pipeline that differs in one thing. `folder` names its data; `embedder` makes its embedder from the desk's.
-
-    The baseline is of f32, so all but those of another precision compute in it.
-    """
+    """A pipeline that differs in one thing from BASELINE. `folder` names its data; `embedder` makes its embedder from
+    the desk's."""
 
     name: str
     must_fail: bool
@@ -95,8 +91,8 @@ def _bf16(desk: Desk) -> Embedder:
         return Bf16Embedder.load(folder, precision="f32", threads=desk.settings.threads)
 
 
+BASELINE = Variant("nothing changed", False, "present")
 VARIANTS = (
-    Variant("nothing changed", False, "present"),
     Variant("BM25 leg off", True, "present", without=frozenset({"bm25"})),
     Variant(
         f"passages truncated to {KEPT_TOKENS} tokens",
@@ -152,7 +148,7 @@ def _model_with_wrong_pooling(folder: Path) -> Path:
 def table(dataset: Dataset, judged: Sequence[tuple[Variant, Comparison]]) -> Table:
     """A variant a row: what the gate saw in the two columns it judges, and whether it judged as it should."""
     found = Table(title=f"{dataset.name}: {len(dataset.questions)} questions, nDCG@10", title_justify="left")
-    for head in ("against the baseline", "column", "Δ", "p", "win / tie / loss", "gate", "as it should"):
+    for head in ("against f32", "column", "Δ", "p", "win / tie / loss", "gate", "as it should"):
         found.add_column(head)
     for variant, comparison in judged:
         judged_columns = [one for one in comparison.columns if one.is_judged]
@@ -177,17 +173,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m eval.worse", description=__doc__)
     parser.add_argument("dataset", type=Path, nargs="?", default=Path("../shared/data/squad"))
     parser.add_argument("--folder", type=Path, default=Path(".cache/eval/worse"))
-    parser.add_argument("--baseline", type=Path, help="default: eval/baselines/NAME.json, NAME the data set's")
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args(arguments)
     dataset = read_dataset(given.dataset)
-    baseline = read_baseline(given.baseline or _BASELINES / f"{dataset.name}.json")
-    judged, folder = [], kept(given.folder, commit_of_this_code())
-    for variant in VARIANTS:
+    folder = kept(given.folder, commit_of_this_code()) / dataset.digest()
+
+    def measured(variant: Variant) -> Baseline:
         output = folder / f"{dataset.name}-{variant.name.replace(' ', '-')}.json"
         if not output.exists():
             write(asyncio.run(run_variant(variant, dataset, folder, given.threads)), output)
-        judged.append((variant, compare(baseline, read_baseline(output))))
+        return read_baseline(output)
+
+    judged, baseline = [], measured(BASELINE)
+    for variant in VARIANTS:
+        judged.append((variant, compare(baseline, measured(variant))))
         print(f"{variant.name}: {'fails' if judged[-1][1].is_worse else 'passes'}", flush=True)
     Console(width=120).print(table(dataset, judged))
     return 0 if all(comparison.is_worse == variant.must_fail for variant, comparison in judged) else 1

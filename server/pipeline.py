@@ -52,6 +52,8 @@ from server.retrieve import in_time
 from server.settings import Settings
 from server.telemetry import Trace
 
+MAX_NAMESPACES = 8  # of one search
+
 
 @dataclass(frozen=True, slots=True)
 class Models:
@@ -122,8 +124,8 @@ class Pipeline:
 
     async def _states(self, request: SearchRequest) -> list[NamespaceState]:
         """The namespaces asked, each at the commit the search reads: the present one, or `as_of`."""
-        if not 1 <= len(set(request.namespaces)) <= 8:
-            raise InvalidRequestError(f"{len(request.namespaces)} namespaces: name 1 to 8", "namespaces")
+        if not 1 <= len(set(request.namespaces)) <= MAX_NAMESPACES:
+            raise InvalidRequestError(f"{len(request.namespaces)} namespaces: name 1 to {MAX_NAMESPACES}", "namespaces")
         names = list(dict.fromkeys(request.namespaces))
         states = await self.catalog.snapshot(request.collection, names)
         if any(state.embedder != self.models.embedder.info.fingerprint for state in states.values()):

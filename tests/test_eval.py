@@ -66,6 +66,9 @@ def test_judgements_may_lie_where_beir_puts_them(folder: Path) -> None:
         ("corpus.jsonl", '{"text": "no id"}', r"corpus.jsonl', line 8: '_id' is None"),
         ("corpus.jsonl", "{", r"corpus.jsonl', line 8: no JSON"),
         ("queries.jsonl", "\n[1]", r"queries.jsonl', line 8: a JSON object is needed, not '\[1\]'"),
+        ("queries.jsonl", '\n{"_id": "q1", "text": "Another?"}', r"line 8: 'q1' is the id of an earlier question too"),
+        ("queries.jsonl", '\n{"_id": "q9", "text": " "}', r"line 8: 'text' is ' ', and text is needed"),
+        ("qrels.tsv", "q1\td1\t0", r"line 9: 'd1' is judged 0 for question 'q1', and 1 on an earlier line"),
         ("qrels.tsv", "q1 d1 1", r"qrels.tsv', line 9: 'q1 d1 1' is not question id, document id and a whole number"),
         ("qrels.tsv", "q1\td1\t²", r"qrels.tsv', line 9: 'q1\\td1\\t²' is not question id"),
         ("qrels.tsv", "q1\td1\t--1", r"qrels.tsv', line 9: 'q1\\td1\\t--1' is not question id"),
@@ -191,8 +194,12 @@ def test_the_command_prints_a_table_and_writes_json(
     assert list(run.means) == ["dense", "BM25", "fused"]
     assert run.about["settings"]["reranker"] == "none"  # type: ignore[index]  # --set before the command counts
     assert run_command(["eval", "accept", str(output), str(tmp_path / "base.json")]) == 0
-    assert run_command(["eval", "compare", str(tmp_path / "base.json"), str(output)]) == 0
+    both = [str(tmp_path / "base.json"), str(output)]
+    assert run_command(["eval", "compare", *both]) == 2
+    assert "2 questions cannot show a difference at α 0.01, however large: ask 8" in capsys.readouterr().err
+    assert run_command(["eval", "compare", "--alpha", "0.6", *both]) == 0
     assert "not worse than the baseline" in capsys.readouterr().out
+    assert run_command(["eval", "compare", "--alpha", "5", *both]) == 2
 
 
 @pytest.mark.parametrize(
@@ -202,6 +209,8 @@ def test_the_command_prints_a_table_and_writes_json(
         (["--set", "chunk_size=3", "eval", "{folder}"], "setting chunk_size"),
         (["eval", "{folder}", "--set", "reranker"], "--set 'reranker': give NAME=VALUE"),
         (["--data-dir", "mine", "eval", "{folder}"], "a folder of its own: --keep FOLDER keeps it"),
+        (["eval", "{folder}", "-n", "other"], "are for one's own questions"),
+        (["eval", "{folder}", "--json", "run.html"], "the page has that name"),
         (["eval", "nowhere"], "'nowhere' is not there: give a folder in BEIR's layout, or a .jsonl, .csv or .tsv"),
     ],
 )

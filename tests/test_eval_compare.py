@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
-from eval.compare import compare, randomisation_test
+from eval.compare import compare, least_questions, randomisation_test
 from eval.gate import main
 from eval.record import Baseline, read_baseline, write
 from server.base import InvalidRequestError
@@ -121,3 +121,9 @@ def test_a_file_that_is_no_run_is_refused(tmp_path: Path) -> None:
         read_baseline(tmp_path / "other.json")
     with pytest.raises(InvalidRequestError, match="cannot be read: No such file"):
         read_baseline(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.01, 0.001])
+def test_as_few_questions_as_can_show_a_difference(alpha: float) -> None:
+    needed = least_questions(alpha)
+    assert randomisation_test(np.ones(needed)) < alpha <= randomisation_test(np.ones(needed - 1))

@@ -59,7 +59,7 @@ async def test_a_truncating_embedder_reads_the_first_tokens_only() -> None:
 
 
 def test_the_gate_is_tried_on_what_is_worse_and_on_what_is_not() -> None:
-    assert [variant.must_fail for variant in VARIANTS] == [False, True, True, True, False, False]
+    assert [variant.must_fail for variant in VARIANTS] == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(("commit", "is_kept"), [("b", True), ("c", False), ("b+", False), (None, False)])
