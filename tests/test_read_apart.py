@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,13 @@ from indexers.readers import pdf
 from indexers.readers.apart import Apart, ApartError, Bounds
 
 MIB = 2**20
-LIMITS = {"max_pages": 10, "max_chars": 10_000}
+LIMITS = {"max_pages": 10, "max_chars": 10_000, "max_lines": 100}
+
+
+def items(apart: Apart, data: bytes) -> list[object]:
+    found: list[object] = []
+    apart.run(data, LIMITS, found.append)
+    return found
 
 
 @pytest.fixture
@@ -65,7 +72,7 @@ def test_a_pdf_of_nested_forms_is_refused_and_the_next_one_is_read(
 def test_a_page_that_takes_too_long_is_given_up() -> None:
     apart = Apart("indexers.readers.pdfium", Bounds(memory_bytes=4096 * MIB, item_cpu_s=0.2))
     with pytest.raises(ApartError, match=r"takes longer than 0\.2 s"):
-        apart.run(nested(9), LIMITS)
+        items(apart, nested(9))
     apart.close()
 
 
@@ -79,27 +86,27 @@ def test_a_process_killed_at_its_work_is_an_error_and_the_next_work_gets_another
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(ApartError, match="SIGKILL"):
-        small.run(nested(9), LIMITS)
+        items(small, nested(9))
     killer.join()
-    assert len(small.run(nested(1), LIMITS)) == 2  # its title, and a page
+    assert len(items(small, nested(1))) == 2  # its title, and a page
 
 
 def test_a_process_without_work_ends_and_comes_again() -> None:
     apart = Apart("indexers.readers.pdfium", Bounds(idle_s=0.1))
-    first = apart.run(nested(1), LIMITS)
+    first = items(apart, nested(1))
     process = apart._process
     assert process is not None
     assert process.wait(10) == 0
-    assert apart.run(nested(1), LIMITS) == first
+    assert items(apart, nested(1)) == first
     assert apart._process is not process
     apart.close()
 
 
 def test_what_a_library_throws_is_told_and_the_process_goes_on(small: Apart) -> None:
     with pytest.raises(ApartError, match="PdfiumError"):
-        small.run(b"%PDF-1.7 and nothing else", LIMITS)
+        items(small, b"%PDF-1.7 and nothing else")
     process = small._process
-    small.run(nested(1), LIMITS)
+    items(small, nested(1))
     assert small._process is process
 
 
@@ -107,7 +114,7 @@ def test_threads_take_turns(small: Apart) -> None:
     found: list[int] = []
 
     def run() -> None:
-        found.append(len(small.run(nested(2), LIMITS)))
+        found.append(len(items(small, nested(2))))
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
@@ -115,3 +122,46 @@ def test_threads_take_turns(small: Apart) -> None:
     for thread in threads:
         thread.join()
     assert found == [2, 2, 2, 2]
+
+
+def test_a_file_may_take_so_long_in_all() -> None:
+    apart = Apart("indexers.readers.pdfium", Bounds(cpu_s=0.0))
+    with pytest.raises(ApartError, match="TimeoutError: longer than 0 s in all"):
+        items(apart, nested(2))
+    apart.close()
+
+
+def test_a_signal_to_everything_leaves_the_process_to_its_parent(small: Apart) -> None:
+    first = items(small, nested(2))
+    process = small._process
+    assert process is not None
+    assert os.getpgid(process.pid) == process.pid
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        process.send_signal(number)
+    assert items(small, nested(2)) == first
+    assert small._process is process
+
+
+def test_nothing_is_imported_from_the_folder_of_the_documents(
+    small: Apart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("select.py", "orjson.py"):
+        (tmp_path / name).write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    assert len(items(small, nested(1))) == 2
+
+
+def test_work_that_was_not_heard_out_leaves_nothing_for_the_next(small: Apart) -> None:
+    def refuse(_: object) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        small.run(nested(2), LIMITS, refuse)
+    assert len(items(small, nested(1))) == 2
+
+
+def test_without_a_process_the_file_is_set_aside_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf, "_PDFIUM", Apart("indexers.readers.pdfium"))
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with pytest.raises(UnreadableError, match=r"no reader.*'/nowhere/python' cannot be started"):
+        read(nested(1), "a.pdf", max_bytes=MIB)

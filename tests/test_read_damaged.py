@@ -162,7 +162,7 @@ def chart_with(old: bytes, new: bytes) -> bytes:
 
 def test_a_chart_that_cannot_be_read_costs_the_deck_nothing_else() -> None:
     assert "Sales: Q1 1.5, Q2 2" in read(make_files.slides_with_chart(), "a.pptx", max_bytes=MIB).documents[0].text
-    result = read(chart_with(b"<c:v>1.5</c:v>", b"<c:v>many</c:v>"), "a.pptx", max_bytes=MIB)
+    result = read(chart_with(b'<c:pt idx="0">', b'<c:pt idx="first">'), "a.pptx", max_bytes=MIB)
     assert "Sales" not in result.documents[0].text
     assert "With a chart" in result.documents[0].text
     assert [failure.reason for failure in result.failures] == ["corrupt"]
@@ -172,6 +172,8 @@ def test_a_chart_of_any_kind_is_read_by_the_points_it_has() -> None:
     for old, new in ((b"c:barChart", b"c:bar3DChart"), (b'<c:ptCount val="2"/>', b'<c:ptCount val="4000000000"/>')):
         result = read(chart_with(old, new), "a.pptx", max_bytes=MIB)
         assert "Sales: Q1 1.5, Q2 2" in result.documents[0].text
+    missing = read(chart_with(b"<c:v>1.5</c:v>", b"<c:v>#N/A</c:v>"), "a.pptx", max_bytes=MIB)
+    assert "Sales: Q1 #N/A, Q2 2" in missing.documents[0].text
 
 
 def test_every_exception_of_the_libraries_is_mapped() -> None:

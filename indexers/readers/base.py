@@ -20,6 +20,7 @@ class Limits:
     max_ratio: int = 300  # expanded to packed, beyond the first 16 MiB
     max_cells: int = 3_000_000  # of a workbook or a CSV file
     max_pages: int = 20_000
+    max_lines: int = 2_000_000  # printed ones, of all pages (some 700 bytes each)
     max_depth: int = 2_000  # of nested HTML elements: the parser's time grows with the square
 
 

@@ -1,7 +1,7 @@
 """PDF: printed lines with geometry, which a process of its own reads, to paragraphs and headings by layout."""
 
 from indexers.base import UnreadableError
-from indexers.readers.apart import Apart, ApartError
+from indexers.readers.apart import Apart, ApartError, NoProcessError
 from indexers.readers.base import Extract, Extracts, Raw, map_errors
 from indexers.readers.layout import write_pages
 from indexers.readers.printed import Line, Page
@@ -35,13 +35,11 @@ def _report(raw: Raw, lost: list[int], count: int) -> UnreadableError:
 
 def _read_pages(raw: Raw) -> tuple[str, list[Page], list[int]]:
     """The title, the pages, and the numbers (from 1) of those that cannot be loaded."""
-    limits = {"max_pages": raw.limits.max_pages, "max_chars": raw.limits.max_chars}
-    try:
-        items = _PDFIUM.run(raw.data, limits)
-    except ApartError as exc:
-        raise raw.refuse("corrupt", f"it {exc}; save it anew") from exc
-    title, pages, lost = "", [], []
-    for item in items:
+    limits = {"max_pages": raw.limits.max_pages, "max_chars": raw.limits.max_chars, "max_lines": raw.limits.max_lines}
+    title, pages, lost, refused = "", list[Page](), list[int](), list[UnreadableError]()
+
+    def take(item: object) -> None:
+        nonlocal title
         match item:
             case {"page": {"number": number, "height": height, "lines": lines}}:
                 pages.append(Page(number, height, tuple(Line(**line) for line in lines)))
@@ -50,7 +48,16 @@ def _read_pages(raw: Raw) -> tuple[str, list[Page], list[int]]:
             case {"title": title}:
                 pass
             case {"refused": [reason, detail]}:
-                raise raw.refuse(reason, detail)
+                refused.append(raw.refuse(reason, detail))
+
+    try:
+        _PDFIUM.run(raw.data, limits, take)
+    except ApartError as exc:
+        raise raw.refuse("corrupt", f"it {exc}; save it anew") from exc
+    except NoProcessError as exc:
+        raise raw.refuse("no reader", f"PDFs are read in a process of their own, and {exc}; ingest it again") from exc
+    if refused:
+        raise refused[0]
     if not pages:
         raise raw.refuse("corrupt", "none of its pages can be loaded")
     return title, pages, lost

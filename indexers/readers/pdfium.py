@@ -23,7 +23,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # glyphs without a mappi
 def read_pages(data: bytes, limits: Mapping[str, int]) -> Iterator[dict[str, object]]:
     """{"page": a Page} for each that can be loaded, {"lost": its number} for another, and {"title": …}.
 
-    {"refused": [reason, what to do]} and nothing else for a file that is not read. `limits`: max_pages, max_chars.
+    {"refused": [reason, what to do]} for a file that is not read. `limits`: max_pages, max_chars, max_lines.
     """
     try:
         document = pypdfium2.PdfDocument(data)
@@ -42,21 +42,31 @@ def read_pages(data: bytes, limits: Mapping[str, int]) -> Iterator[dict[str, obj
         if count > limits["max_pages"]:
             yield _refused("too large", f"it has {count} pages, the limit is {limits['max_pages']}; split it")
             return
-        yield {"title": document.get_metadata_value("Title")}
-        size = 0
+        yield {"title": _title(document)}
+        size = lines = 0
         for index in range(count):
             try:
                 page = _read_page(document, index)
             except pypdfium2.PdfiumError:  # a page whose object is damaged; the others may be sound
                 yield {"lost": index + 1}
                 continue
-            size += sum(len(line.text) for line in page.lines)
+            size, lines = size + sum(len(line.text) for line in page.lines), lines + len(page.lines)
+            if lines > limits["max_lines"]:
+                yield _refused("too large", f"it has more than {limits['max_lines']} lines; split it")
+                return
             if size > limits["max_chars"]:
                 yield _refused("too large", f"its text is longer than {limits['max_chars']} characters; split it")
                 return
             yield {"page": page}
     finally:
         document.close()
+
+
+def _title(document: pypdfium2.PdfDocument) -> str:
+    try:
+        return str(document.get_metadata_value("Title"))
+    except UnicodeDecodeError:  # damaged; the text need not be
+        return ""
 
 
 def _refused(reason: str, detail: str) -> dict[str, object]:

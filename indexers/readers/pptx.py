@@ -114,11 +114,22 @@ def _write_chart(chart: Chart, builder: TextBuilder) -> None:
         categories: dict[int, str] = {}
         for series in plot.findall(f"{_C}ser"):
             # of categories on several levels the first is the finest
-            categories = _points(series, "c:cat//c:lvl[1]/c:pt | c:cat/*/*[not(self::c:lvl)]/c:pt") or categories
+            found = _points(series, "c:cat//c:lvl[1]/c:pt | c:cat/*/*[not(self::c:lvl)]/c:pt | c:xVal//c:pt")
+            categories = found or categories
             values = _points(series, "c:val//c:pt | c:yVal//c:pt")
-            shown = (f"{categories.get(at, '')} {float(value):.15g}".strip() for at, value in sorted(values.items()))
+            shown = ", ".join(
+                f"{categories.get(at, '')} {_short(value)}".strip() for at, value in sorted(values.items())
+            )
             name = next(iter(_points(series, "c:tx//c:pt").values()), "")
-            builder.block(f"{name}: {', '.join(shown)}", tight=True)
+            builder.block(f"{name}: {shown}" if name else shown, tight=True)
+
+
+def _short(value: str) -> str:
+    """A number without what the program that computed it was unsure of; "#N/A" as it is."""
+    try:
+        return f"{float(value):.15g}"
+    except ValueError:
+        return value
 
 
 def _points(series: BaseOxmlElement, path: str) -> dict[int, str]:
