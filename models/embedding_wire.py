@@ -39,17 +39,22 @@ def read_items(reply: object, count: int, dimension: int | None = None) -> list[
     data = [as_object(one) for one in as_list(as_object(reply).get("data"))]
     try:
         ordered = sorted(data, key=lambda one: one["index"])  # type: ignore[arg-type, return-value]
+        indices = [one["index"] for one in ordered]
         items = [_item(one, dimension) for one in ordered]
     except (KeyError, TypeError, ValueError, binascii.Error) as exc:
         raise MalformedReplyError(f"embeddings that cannot be read: {exc!r}") from exc
     if len(items) != count:
         raise MalformedReplyError(f"{len(items)} embeddings for {count} inputs")
+    if indices != list(range(count)):
+        raise MalformedReplyError(f"embeddings whose indices are not 0 to {count - 1}, each once")
     return items
 
 
 def _item(one: Mapping[str, object], dimension: int | None) -> Item:
     vector = _floats(one["embedding"])
     size = len(vector)
+    if vector.ndim != 1 or not size:
+        raise ValueError("an embedding that is no list of numbers")
     if dimension not in (None, size):
         raise ValueError(f"a vector of {size} numbers, not {dimension}")
     length = np.float32(np.linalg.norm(vector))

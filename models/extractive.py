@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -43,6 +44,7 @@ REFUSAL_THRESHOLD = 0.55  # refuses 0.93 of another corpus's questions and 0.04 
 _CONTEXT_LENGTH = 1_000_000  # nothing here reads a prompt as a whole; memory is the limit
 _WORD = re.compile(r"\w+")
 _BULLET = re.compile(r"\s*(?:[-*+•‣◦–—>]|\d{1,3}[.)])\s")
+_RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+(?:\s*:?-+:?)?")  # below a Markdown table's header
 _ORDINAL = re.compile(r"^[ \t]*(\d{1,3})[.)][ \t]+", re.MULTILINE)
 _TELLING = re.compile(r"[^\s\d.)].*\d|[:：]\s*\w")  # a number that is not the heading's own ("3.2 Service")
 _HEADING_WORDS = 10
@@ -147,21 +149,27 @@ class ExtractiveGenerator:
 
 def split(passages: Sequence[str]) -> list[Sentence]:
     """The sentences of the passages in their order, each once; a heading, or a question asked in the text, leads the
-    sentence after it and is none itself, unless it tells something ("Opening hours: 9 to 17")."""
+    sentence after it and is none itself, unless it tells something ("Opening hours: 9 to 17"). The header of a Markdown
+    table leads each of its rows."""
     sentences: list[Sentence] = []
     seen: set[str] = set()
     for number, passage in enumerate(passages, start=1):
-        lead = ""
+        lead = header = ""
         texts = [part for start, end in sentence_spans(passage) for part in _parts(passage[start:end])]
         ordinals = {int(n) for n in _ORDINAL.findall(passage)}
-        for i, text in enumerate(texts):
-            leads = i + 1 < len(texts) and not lead and _leads(text)
+        for text, following in zip(texts, chain(texts[1:], [""]), strict=False):
+            is_row = text.lstrip().startswith("|")
+            if is_row and _RULE.fullmatch(following.strip()):
+                lead, header = "", f"{lead} {shown(text, end_stop=False)}".strip()
+                continue
+            header = header if is_row else ""
+            leads = not is_row and (_asks_or_is_marked(text) or bool(following and not lead and _leads(text)))
             item = _without_ordinal(text, ordinals)
             key = " ".join(item.casefold().split())
             if key not in seen and _WORD.search(without_fences(item)) and (not leads or _tells(text)):
                 seen.add(key)
-                sentences.append(Sentence(item, number, lead))
-            lead = shown(text, end_stop=False) if leads else ""
+                sentences.append(Sentence(item, number, lead or header))
+            lead = f"{lead} {shown(text, end_stop=False)}".strip() if leads else ""
     return sentences
 
 

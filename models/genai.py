@@ -103,7 +103,8 @@ class GenAiGenerator:
     async def generate(self, prompt: Prompt, options: GenerationOptions) -> AsyncGenerator[Delta, None]:
         """Stream an answer; `timeout_s` counts from here, waiting for earlier generations included.
 
-        temperature 0 is greedy: the same prompt always gives the same answer; else `seed` repeats one.
+        temperature 0 is greedy, else `seed` repeats an answer: both but for the last bits, which change with how much
+        of a prompt is cached, and which turn one answer in four when it is asked again (docs/answers.md).
         """
         self._check_open()
         deadline = asyncio.get_running_loop().time() + options.timeout_s

@@ -162,7 +162,9 @@ class MarkerFilter:
         if char == "[":
             self._sent_open = char if self._place.mode == "text" else ""
         elif self._sent_open:
-            self._sent_open = opened if _GROUP_PREFIX.fullmatch(opened) else ""
+            # beyond the longest marker it cannot become one, and matching it anew at each character takes the square
+            may_close = len(opened) <= MAX_GROUP_CHARS and _GROUP_PREFIX.fullmatch(opened)
+            self._sent_open = opened if may_close else ""
 
     def _flush(self) -> str:
         text = "".join(self._out)

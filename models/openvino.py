@@ -146,7 +146,8 @@ class OpenVinoEmbedder:
         if len(texts) == 1:  # the usual case: one thread hop instead of two
             return await self._queries.run(lambda infer: self._embed_questions(infer, self._query_ids(texts)))
         sequences = await self._queries.run(lambda _: self._query_ids(texts))
-        batches = plan_batches([len(ids) for ids in sequences], self._batch_tokens)
+        most = min(_URGENT_TOKENS, self._batch_tokens)
+        batches = plan_batches([len(ids) for ids in sequences], most)
         return await self._queries.run_batches(self._embed_questions, sequences, batches)
 
     async def close(self) -> None:

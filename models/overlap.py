@@ -8,7 +8,8 @@ from collections.abc import Sequence
 # Scripts in which words have no space between them.
 UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f\U00020000-\U0003ffff]")
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+")
+_DIGIT = re.compile(r"\d")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _STEM = 5  # letters: truncation stems any suffixing language (McNamee & Mayfield 2004, "trunc5")
 
@@ -27,7 +28,9 @@ def overlap(question: str, texts: Sequence[str]) -> list[float]:
 
 
 def terms(text: str) -> set[str]:
-    """Case-folded words cut to their first letters; of words in Chinese, Japanese or Korean, every character."""
+    """Case-folded words cut to their first letters, but for those with a digit ("4711009", "b2"), which name something;
+    of words in Chinese, Japanese or Korean, every character."""
     words = set(_WORD.findall(text.casefold()))
     cjk = {word for word in words if _CJK.search(word)}
-    return {word[:_STEM] for word in words - cjk} | {char for word in cjk for char in word}
+    stems = {word if _DIGIT.search(word) else word[:_STEM] for word in words - cjk}
+    return stems | {char for word in cjk for char in word}

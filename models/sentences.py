@@ -14,7 +14,8 @@ def _words(text: str) -> frozenset[str]:
 _TITLES = _words(
     "mr mrs ms dr prof rev fr hon gen col maj capt lt sgt gov sen rep pres st mt ft vs cf e.g i.e viz al ca approx "
     "resp art arts sec secs ch chap fig figs eq eqs ref refs tab p pp pt vol vols ed eds trans nr nos bzw z.b d.h u.a "
-    "usw jan feb mar apr jun jul aug sep sept oct nov dec"
+    "usw abs gem inkl exkl zzgl ggf evtl sog vgl ziff lit rn kap bd aufl hrsg str mio mrd tsd "
+    "jan feb mar apr jun jul aug sep sept oct nov dec"
 )
 # These end a sentence only if the next word looks like the beginning of one.
 _OPEN = _words("etc inc ltd co corp jr sr ph.d m.d b.a m.a a.m p.m u.s u.k u.n e.u d.c b.c a.d bros dept est")
@@ -23,6 +24,9 @@ _STARTERS = _words(
     "on by for from with when where while after before since if although however some many most all each both another "
     "such what which who how why then thus today"
 )
+
+# After the number of a day, as German writes it, these go on: "am 3. Oktober".
+_MONTHS = _words("januar jänner februar märz april mai juni juli august september oktober november dezember")
 
 _LIST_ITEM = r"(?:[-*+•‣◦–—]|\d{1,3}[.)]|[A-Za-z][.)]|\([A-Za-z\d]{1,3}\))[ \t]"
 # A blank line, or a line end before a list item, a heading, a quotation or a table row, or after a heading.
@@ -84,10 +88,10 @@ def _blocks(text: str) -> list[tuple[int, int]]:
 def _ends_sentence(text: str, begin: int, match: re.Match[str], end: int) -> bool:
     """Whether a full stop, question or exclamation mark before white space ends the sentence begun at `begin`."""
     following = _NEXT_WORD.match(text, match.end(), end)
-    word = following.group(1) if following else None
-    if word is None:
+    word = (following.group(1) if following else None) or ""
+    if not word and (following is None or not text[following.end() : following.end() + 1].strip()):
         return True
-    if word[0].islower():
+    if word and word[0].islower():
         return False
     if not match.group().startswith(".") or match.group().startswith(".."):
         return True
@@ -95,8 +99,12 @@ def _ends_sentence(text: str, begin: int, match: re.Match[str], end: int) -> boo
     if before is None:
         return True
     last = before.group().casefold()
-    if last in _TITLES or (last == "no" and word[0].isdigit()):
+    if last in _TITLES or (last == "no" and word[:1].isdigit()):
         return False
+    if last.isdecimal() and len(last) <= 2 and word.casefold() in _MONTHS:
+        return False
+    if len(last) == 1 and len(word) == 1 and following is not None and text.startswith(".", following.end(), end):
+        return False  # "z. B."
     is_initial = len(last) == 1 and before.group().isupper()
     is_initialism = "." in last and all(len(part) == 1 for part in last.split("."))
     if is_initial or is_initialism or last in _OPEN:

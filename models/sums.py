@@ -6,6 +6,7 @@ Without the memory each start would read every weight file (0.2 s for the two bu
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from models.base import ModelCorruptError
@@ -48,5 +49,6 @@ class Sums:
     def _save(self) -> None:
         if self._memory and self._memory.parent.is_dir():
             temporary = self._memory.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(self._known), encoding="utf-8")
-            os.replace(temporary, self._memory)
+            with suppress(OSError):  # a folder that is mounted read-only: the next start reads the files again
+                temporary.write_text(json.dumps(self._known), encoding="utf-8")
+                os.replace(temporary, self._memory)

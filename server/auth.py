@@ -192,6 +192,8 @@ def require(role: Role) -> Callable[[Request], Awaitable[Principal]]:
         principal = cast(Principal, request.scope["state"]["principal"])
         if role not in principal.roles and "admin" not in principal.roles:
             raise ForbiddenError(f"this key may not {role}: it has {', '.join(sorted(principal.roles)) or 'no role'}")
+        if role == "admin" and principal.namespaces is not None:  # keys, status and repair are of all namespaces
+            raise ForbiddenError("this key administers its namespaces' documents alone: use one of all namespaces")
         return principal
 
     return caller

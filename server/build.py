@@ -5,7 +5,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from indexers.base import Index
+from indexers.base import Index, IndexerError
+from indexers.bm25 import Bm25
 from indexers.chunk import Chunker, ChunkSettings
 from models.base import UnsupportedModelError
 from models.store import ModelStore
@@ -57,6 +58,13 @@ class Desk:
         await self._opened.aclose()
 
 
+def _check_language(language: str) -> None:
+    try:
+        Bm25(language)
+    except IndexerError as exc:
+        raise InvalidRequestError(str(exc), "language") from exc
+
+
 async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
     """Open the data folder and the models that the settings name.
 
@@ -65,6 +73,7 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
     """
     if settings.role == "models":
         raise InvalidRequestError("role='models' keeps no documents: `refdesk serve` is all that it does", "role")
+    _check_language(settings.language)  # before a collection is made with it, which nothing could open again
     if command != SERVE:  # nobody searches beside it
         settings = settings.model_copy(update={"ingestion_priority": "low"})
     async with AsyncExitStack() as opened:

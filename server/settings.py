@@ -392,4 +392,8 @@ def read_secret(file: Path | None) -> str | None:
         raise InvalidRequestError(f"the key file {str(file)!r} cannot be read: {exc}") from exc
     if not secret:
         raise InvalidRequestError(f"the key file {str(file)!r} is empty: it must hold the key")
+    if not (secret.isascii() and secret.isprintable()):
+        raise InvalidRequestError(
+            f"the key file {str(file)!r} holds more than a key: one line of ASCII characters is needed"
+        )
     return secret

@@ -185,3 +185,19 @@ async def test_max_tokens_cuts_between_words_and_changes_nothing_before_the_cut(
         assert whole.startswith(text)
         assert f"{whole} "[len(text)] == " "
         assert reason == ("stop" if text == whole else "length")
+
+
+def test_a_tables_header_and_headings_in_a_row_lead_and_answer_nothing() -> None:
+    table = "| Class | Rate |\n|:---|---:|\n| B2 | 120.50 |\n| C3 | 145.90 |"
+    passage = f"# Handbook\n\n## Rates of the fleet\n\n{table}\n\n## Depots\n\nAll are in Bern.\n\n## Next"
+    found = split([passage])
+    assert [sentence.text for sentence in found] == ["| B2 | 120.50 |", "| C3 | 145.90 |", "All are in Bern."]
+    assert found[0].lead == found[1].lead == "Handbook Rates of the fleet | Class | Rate |"
+    assert found[2].lead == "Depots"
+
+
+def test_numbers_and_names_with_digits_count_whole() -> None:
+    texts = ["Invoice 4711030 is of 310 EUR.", "Invoice 4711033 is of 330 EUR.", "REFDESK_PORT, REFDESK_RETENTION_S"]
+    first, second, _ = overlap("What is invoice 4711033 of?", texts)
+    assert second > first
+    assert terms("REFDESK_RETENTION_S b2 Pumping") == {"refde", "reten", "s", "b2", "pumpi"}

@@ -103,3 +103,9 @@ def test_markers_are_found_by_code_point() -> None:
 
 def test_without_markers() -> None:
     assert without_markers("It runs [1][2], twice [3].") == "It runs, twice."
+
+
+def test_a_list_of_numbers_that_is_no_marker_takes_no_square_of_its_length() -> None:
+    text = "a.[" + "1," * 60_000 + "1]"
+    markers = MarkerFilter(3)
+    assert markers.feed(text) + markers.finish() == text

@@ -32,6 +32,10 @@ def cut(text: str) -> list[str]:
         ("version 2.0 of example.com costs $1.50 now", ["version 2.0 of example.com costs $1.50 now"]),
         ("Wait... what? Yes… Fine.", ["Wait... what?", "Yes…", "Fine."]),
         ("😀 works. 😀 again.", ["😀 works.", "😀 again."]),
+        ("It costs approx. $500 a year. $600 is more.", ["It costs approx. $500 a year.", "$600 is more."]),
+        ("Die Frist endet am 3. Oktober. Vgl. § 4 Abs. 2. Es gilt z. B. Art. 5, d. h. alles.",
+         ["Die Frist endet am 3. Oktober.", "Vgl. § 4 Abs. 2.", "Es gilt z. B. Art. 5, d. h. alles."]),
+        ("Take plan b. A new one comes. It ends here. §", ["Take plan b.", "A new one comes.", "It ends here.", "§"]),
         ("यह एक है। यह दो है।", ["यह एक है।", "यह दो है।"]),
     ],
 )  # fmt: skip

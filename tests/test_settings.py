@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from server.settings import Settings
+from server.base import InvalidRequestError
+from server.build import build
+from server.settings import Settings, read_secret
 from server.settings_page import as_markdown
 
 DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
@@ -43,3 +45,17 @@ def test_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFDESK_TOP_K", "many")
     with pytest.raises(ValidationError, match="top_k"):
         Settings()
+
+
+@pytest.mark.parametrize("content", ["sk-one\nsk-two", "sk-ö", "sk one\tsk"])
+def test_a_key_file_that_holds_more_than_a_key_is_refused_without_showing_it(content: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(content)
+    with pytest.raises(InvalidRequestError, match="holds more than a key") as caught:
+        read_secret(tmp_path / "key")
+    assert "sk" not in str(caught.value).replace(str(tmp_path), "")
+
+
+async def test_a_language_that_bm25_does_not_know_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match=r"'englisch'.*use one such as 'english'"):
+        await build(Settings(data_dir=tmp_path / "data", embedder="fake", language="englisch"))
+    assert not (tmp_path / "data").exists()

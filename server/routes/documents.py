@@ -19,6 +19,7 @@ from server.originals import Originals
 from server.routes import Reader, Writer, face_of, json_response, new_router
 from server.schemas.documents import (
     VerifyBody,
+    Whole,
     background_field,
     document_reply,
     groups_field,
@@ -44,7 +45,9 @@ async def upload(request: Request, caller: Writer) -> Response:
     if request.query_params:
         field = min(request.query_params)
         raise InvalidRequestError(f"{field!r:.100} came in the URL: send it as a form field", field)
-    async with request.form(max_files=MAX_FILES, max_fields=64) as form:
+    body = Whole(request.receive)
+    async with Request(request.scope, body).form(max_files=MAX_FILES, max_fields=64) as form:
+        body.check(request.headers.get("content-type", ""))
         files = uploads(form)
         collection = text_field(form, "collection") or face.desk.settings.collection
         name = text_field(form, "namespace")

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.auth import Claims
-from server.base import Role
+from server.base import ForbiddenError, Role
 from server.catalog_keys import StoredKey
 from server.routes import Admin, face_of, json_response, new_router
 
@@ -26,8 +26,10 @@ class KeyBody(BaseModel):
 
 
 @router.post("/v1/keys")
-async def add_key(body: KeyBody, request: Request, _: Admin) -> Response:
-    """Make a key."""
+async def add_key(body: KeyBody, request: Request, caller: Admin) -> Response:
+    """Make a key, of groups that the caller's own has. Raises ForbiddenError for others."""
+    if caller.groups is not None and (body.groups is None or not caller.groups.issuperset(body.groups)):
+        raise ForbiddenError("a key gives no groups that it has not: make this one with a key of all groups")
     namespaces = None if body.namespaces is None else tuple(body.namespaces)
     groups = None if body.groups is None else tuple(body.groups)
     claims = Claims(tuple(body.roles), namespaces, groups, body.requests_per_minute)

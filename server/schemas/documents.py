@@ -17,7 +17,9 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
+from starlette.types import Message, Receive
 
 from indexers.base import Metadata, UnreadableError
 from indexers.filter import number
@@ -25,6 +27,7 @@ from server.base import InvalidRequestError, Principal, StoredDocument
 from server.ingest import Receipt, Tally
 
 MAX_URI_CHARS = 1024
+_TAIL_BYTES = 2048  # a boundary has 70 at most, and little may follow the last one
 _JOINERS = "\u200c\u200d"  # of Persian, of Indian scripts, of emoji
 FIELDS = {"collection", "namespace", "groups", "metadata", "background"}
 
@@ -72,6 +75,26 @@ def uploads(form: FormData) -> list[UploadFile]:
     return files
 
 
+class Whole:
+    """A request's `receive` that remembers how the body ended: the parser takes a form that was cut off for one that is
+    whole, and its last field, which may say who may read the upload, for what had come of it."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self._tail = receive, b""
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._tail = (self._tail + message.get("body", b""))[-_TAIL_BYTES:]
+        return message
+
+    def check(self, content_type: str) -> None:
+        """Raises InvalidRequestError for a multipart body without its closing boundary."""
+        kind, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary", b"")
+        if kind == b"multipart/form-data" and b"--" + boundary + b"--" not in self._tail:
+            raise InvalidRequestError("the form is cut off before its closing boundary: send it again")
+
+
 def text_field(form: FormData, name: str) -> str | None:
     """A form field's text; None if it is missing or empty."""
     value = form.get(name)
@@ -87,8 +110,10 @@ def background_field(form: FormData) -> bool:
 
 
 def groups_field(form: FormData) -> tuple[str, ...]:
-    """The groups that may read the upload: the field repeated, or one with commas."""
+    """The groups that may read the upload: the field repeated, or one with commas. Raises InvalidRequestError."""
     given = [value for value in form.getlist("groups") if isinstance(value, str)]
+    if any(value.lstrip().startswith("[") for value in given):  # nobody would be of a group '["board"'
+        raise InvalidRequestError("groups: no JSON here: repeat the field, or write names with commas", "groups")
     return tuple(sorted({group.strip() for value in given for group in value.split(",")} - {""}))
 
 

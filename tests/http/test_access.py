@@ -253,3 +253,18 @@ async def test_keys_off_lets_everybody_on_this_machine_in(tmp_path: Path) -> Non
     async with open_desk(tmp_path, keys_required=False) as desk, open_http(desk, key=None) as http:
         assert (await http.get("/v1/models")).status_code == 200
         assert (await refused(http, "POST", "/v1/local/ingest", json={"path": "/"}))[0] == 403
+
+
+async def test_a_key_gives_no_more_than_it_has(desk: Desk) -> None:
+    some = await new_key(desk, Claims(roles=("admin",), namespaces=("docs:one",)))
+    async with open_http(desk, key=some) as of_one:
+        for method, path in (("GET", "/v1/keys"), ("GET", "/v1/status"), ("POST", "/v1/repair")):
+            assert (await refused(of_one, method, path))[0] == 403
+        assert (await refused(of_one, "POST", "/v1/keys", json={"name": "all", "groups": None}))[0] == 403
+    board = await new_key(desk, Claims(roles=("admin",), groups=("board",)))
+    async with open_http(desk, key=board) as of_board:
+        for groups in (None, ["hr"], ["board", "hr"]):
+            assert (await refused(of_board, "POST", "/v1/keys", json={"name": "n", "groups": groups}))[0] == 403
+        for groups in ([], ["board"]):
+            reply = await of_board.post("/v1/keys", json={"name": "n", "groups": groups})
+            assert (reply.status_code, reply.json()["groups"]) == (201, groups)

@@ -60,6 +60,7 @@ async def test_an_upload_of_which_nothing_can_be_read_is_refused(http: httpx2.As
         ({"files": {"file": ("a.txt", b"x")}, "data": {"metadata": "[1]"}}, "metadata"),
         ({"files": {"file": ("a.txt", b"x")}, "data": {"metadata": '{"a": {"b": 1}}'}}, "metadata"),
         ({"files": {"file": ("a.txt", b"x")}, "data": {"metdata": "{}"}}, "metdata"),
+        ({"files": {"file": ("a.txt", b"x")}, "data": {"groups": '["board", "hr"]'}}, "groups"),
     ],
 )
 async def test_a_wrong_upload_names_the_field(http: httpx2.AsyncClient, kwargs: dict[str, Any], param: str) -> None:
@@ -162,3 +163,19 @@ async def test_a_path_is_ingested_with_progress_for_the_local_token(desk: Desk, 
             if "unchanged" in changes:
                 (tmp_path / "1.md").unlink(missing_ok=True)
         assert (await refused(http, "POST", "/v1/local/ingest", json=body | {"path": "/no/such"}))[0] == 422
+
+
+@pytest.mark.parametrize("cut", [1, 5, 30])
+async def test_a_form_that_was_cut_off_is_refused(http: httpx2.AsyncClient, cut: int) -> None:
+    """Its last field may say who may read the upload."""
+    part = '--b\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'
+    name = f"cut-{cut}.txt"
+    body = part.format("file", f'; filename="{name}"', "Salaries.") + part.format("groups", "", "board") + "--b--\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    status, error = await refused(
+        http, "POST", "/v1/documents", content=body.removesuffix("\r\n").encode()[:-cut], headers=headers
+    )
+    assert status == 400
+    assert "cut off" in error["message"]
+    assert name not in {one["uri"] for one in (await http.get("/v1/documents")).json()["data"]}
+    assert (await http.post("/v1/documents", content=body.encode(), headers=headers)).status_code == 201
