@@ -6,7 +6,7 @@ DEV     = .venv-dev/bin
 export HF_HUB_OFFLINE := 1
 export UV_NO_PROGRESS := 1
 
-.PHONY: help demo serve test lint eval no-dataset bench lock clean test-live live-servers
+.PHONY: help demo serve test lint eval no-dataset lock clean test-live live-servers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
