@@ -202,20 +202,25 @@ async def _chunks(response: httpx2.Response) -> AsyncGenerator[_Chunk, None]:
     """The events of a stream up to [DONE]. Raises StatusError for an error in it, MalformedReplyError if cut."""
     finished = False
     async for event in httpx2.EventSource(response):
-        if event.data.strip() == "[DONE]":
-            return
-        chunk = _chunk(parse(event.data))
+        data = event.data.strip()
+        if not data:  # a proxy's sign of life
+            continue
+        if data == "[DONE]":
+            break
+        chunk = _chunk(parse(data))
         finished = finished or chunk.finish_reason is not None
         yield chunk
-    if not finished:  # [DONE] itself may be missing: some proxies swallow it
+    if not finished:  # an answer that ended says why; [DONE] may be missing, which some proxies swallow
         raise MalformedReplyError("the stream broke off")
 
 
 def _chunk(event: object) -> _Chunk:
     body = as_object(event)
-    if isinstance(error := body.get("error"), Mapping):
-        code = error.get("code")
-        raise StatusError(code if isinstance(code, int) else 500, str(error.get("message", "")))
+    error = body if body.get("object") == "error" else body.get("error")  # the first is older vLLM's
+    if error:
+        of = error if isinstance(error, Mapping) else {"message": error}
+        code = str(of.get("code"))
+        raise StatusError(int(code) if code.isascii() and code.isdecimal() else 500, str(of.get("message", "")))
     used = _usage(body.get("usage"))
     choices = as_list(body.get("choices") or [])
     if not choices:

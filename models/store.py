@@ -258,4 +258,6 @@ def _read_manifest(folder: Path) -> Mapping[str, str]:
         sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["sha256"]
         return {str(file): str(sha256) for file, sha256 in sums.items()}
     except (ValueError, KeyError, AttributeError, TypeError) as exc:
-        raise ModelCorruptError(f"{str(folder / MANIFEST)!r} is no manifest: {exc!r}. Add the model again.") from exc
+        raise ModelCorruptError(
+            f"{str(folder / MANIFEST)!r} is no manifest: {exc!r}. Remove the folder and add the model again."
+        ) from exc

@@ -39,11 +39,13 @@ class Sums:
     def check(self, path: Path, expected: str, *, rehash: bool = False) -> None:
         """Raise ModelCorruptError naming the file and both sums if it is missing or not what the manifest says."""
         if not path.is_file():
-            raise ModelCorruptError(f"{str(path)!r} is missing, though the manifest lists it. Add the model again.")
+            raise ModelCorruptError(
+                f"{str(path)!r} is missing, though the manifest lists it. Remove its folder and add the model again."
+            )
         if (found := self.of(path, rehash=rehash)) != expected:
             raise ModelCorruptError(
                 f"{str(path)!r} has sha256 {found!r}, and the manifest says {expected!r}: the file was changed or "
-                "damaged. Add the model again, or reinstall the package it came in."
+                "damaged. Remove its folder and add the model again, or reinstall the package it came in."
             )
 
     def _save(self) -> None:

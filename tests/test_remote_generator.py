@@ -20,8 +20,8 @@ from models.base import (
     Prompt,
     UnsupportedModelError,
 )
-from models.remote import FAILURES, Remote, StatusError, root_of
-from models.remote_generator import RemoteGenerator
+from models.remote import FAILURES, MalformedReplyError, Remote, StatusError, root_of
+from models.remote_generator import RemoteGenerator, _chunks
 from models.replicas import EJECT_AFTER
 from models.retry import Backoff
 from tests.model_server import ADAPTER, LENGTH, MODEL, ModelServer, model_server
@@ -240,3 +240,35 @@ def test_what_is_no_url_is_refused() -> None:
     for wrong in ("vllm:8000", "ftp://h", "http:///v1", ""):
         with pytest.raises(UnsupportedModelError, match="http://host:port"):
             root_of(wrong)
+
+
+def events(*data: str) -> httpx2.Response:
+    content = "".join(f"data: {one}\n\n" for one in data).encode()
+    asked = httpx2.Request("POST", "http://server/v1/chat/completions")
+    return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=content, request=asked)
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "said"),
+    [
+        ('{"error": {"message": "too long", "code": 400}}', 400, "too long"),
+        ('{"error": {"message": "too long", "code": "400"}}', 400, "too long"),
+        ('{"error": "out of memory"}', 500, "out of memory"),
+        ('{"object": "error", "message": "no room", "code": 503}', 503, "no room"),
+    ],
+)
+async def test_an_error_inside_a_stream_ends_it_whatever_its_shape(event: str, status: int, said: str) -> None:
+    half = '{"choices": [{"delta": {"content": "Half an ans"}}]}'
+    with pytest.raises(StatusError) as caught:
+        [chunk async for chunk in _chunks(events(half, event, "[DONE]"))]
+    assert (caught.value.status, said in str(caught.value)) == (status, True)
+
+
+async def test_a_stream_that_never_says_why_it_ended_broke_off() -> None:
+    half = '{"choices": [{"delta": {"content": "Half an ans"}}]}'
+    whole = '{"choices": [{"delta": {"content": "wer."}, "finish_reason": "stop"}]}'
+    assert [chunk.text async for chunk in _chunks(events("", half, whole, "[DONE]"))] == ["Half an ans", "wer."]
+    assert [chunk.text async for chunk in _chunks(events(half, whole))] == ["Half an ans", "wer."]
+    for cut in (events(half), events(half, "[DONE]")):
+        with pytest.raises(MalformedReplyError, match="broke off"):
+            [chunk async for chunk in _chunks(cut)]

@@ -168,4 +168,4 @@ def test_one_broken_model_costs_the_list_nothing_else(tmp_path: Path, caplog: py
     (tmp_path / "models" / "broken" / "manifest.json").write_text("[]")
     assert [one.name for one in store.list()] == ["SmolLM2-135M-Instruct", "all-MiniLM-L6-v2", "whole"]
     assert "broken" in caplog.text
-    assert "Add the model again" in caplog.text
+    assert "add the model again" in caplog.text

@@ -21,9 +21,15 @@ async def list_jobs(
     request: Request, caller: Writer, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> Response:
     """A page of jobs, the newest first; `next` is the `after` of the next page."""
-    page, cursor = await face_of(request).desk.jobs.page(after, limit)
-    data = [job_reply(job) for job in page if _may_see(caller, job)]
-    return json_response({"object": "list", "data": data, "has_more": cursor is not None, "next": cursor})
+    jobs = face_of(request).desk.jobs
+    page, cursor = await jobs.page(after, limit)
+    found = [job for job in page if _may_see(caller, job)]
+    while cursor is not None and len(found) <= limit:  # no page ends at a job that is not the caller's to see
+        page, cursor = await jobs.page(cursor, limit)
+        found += [job for job in page if _may_see(caller, job)]
+    following = found[limit - 1].id if len(found) > limit else None
+    data = [job_reply(job) for job in found[:limit]]
+    return json_response({"object": "list", "data": data, "has_more": following is not None, "next": following})
 
 
 @router.get("/v1/jobs/{job_id}")
