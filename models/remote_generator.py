@@ -108,7 +108,7 @@ class RemoteGenerator:
             ],
             "max_completion_tokens": options.max_tokens,
             "temperature": options.temperature,
-            "top_p": options.top_p,
+            "top_p": max(options.top_p, 1e-3),  # vLLM refuses the 0 that OpenAI takes
             "stream": True,
             "stream_options": {"include_usage": True},
         }

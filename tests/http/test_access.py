@@ -268,3 +268,21 @@ async def test_a_key_gives_no_more_than_it_has(desk: Desk) -> None:
         for groups in ([], ["board"]):
             reply = await of_board.post("/v1/keys", json={"name": "n", "groups": groups})
             assert (reply.status_code, reply.json()["groups"]) == (201, groups)
+
+
+async def test_what_is_listed_as_a_model_can_be_asked(tmp_path: Path) -> None:
+    async with open_desk(tmp_path) as desk, open_http(desk) as http:
+        for namespace in ("legal", "tenders"):
+            await desk.pipeline.ingest([text_file("a.txt", "The law.")], Target("docs", namespace))
+
+        async def listed(of: httpx2.AsyncClient) -> list[str]:
+            return [model["id"] for model in (await of.get("/v1/models")).json()["data"]]
+
+        assert await listed(http) == ["docs:legal", "docs:tenders"]
+        for model in await listed(http):
+            body = {"model": model, "messages": [{"role": "user", "content": "What law?"}]}
+            assert (await http.post("/v1/chat/completions", json=body)).status_code == 200
+        async with open_http(desk, key=await new_key(desk, Claims(namespaces=("docs:gone", "docs:legal")))) as some:
+            assert await listed(some) == ["docs:legal"]
+        await desk.pipeline.ingest([text_file("a.txt", "The law.")], Target("docs", "default"))
+        assert await listed(http) == ["docs"]
