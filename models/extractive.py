@@ -47,6 +47,7 @@ _BULLET = re.compile(r"\s*(?:[-*+•‣◦–—>]|\d{1,3}[.)])\s")
 _RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+(?:\s*:?-+:?)?")  # below a Markdown table's header
 _ORDINAL = re.compile(r"^[ \t]*(\d{1,3})[.)][ \t]+", re.MULTILINE)
 _TELLING = re.compile(r"[^\s\d.)].*\d|[:：]\s*\w")  # a number that is not the heading's own ("3.2 Service")
+_NUMBERED = re.compile(r"\s*\d{1,2}(?:\.\d{1,2}){1,5}\.?\s+[^\W\d_]")  # "2.1 Introduction"
 _HEADING_WORDS = 10
 _LONGEST_WORDS = 80
 
@@ -219,6 +220,8 @@ def _tells(heading: str) -> bool:
 
 
 def _asks_or_is_marked(text: str) -> bool:
+    if _NUMBERED.match(text) and not is_ended(text) and len(text.split()) <= _HEADING_WORDS:
+        return True
     return text.rstrip().endswith(("?", "？")) or text.lstrip().startswith("#")
 
 

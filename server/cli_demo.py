@@ -1,7 +1,9 @@
 """`refdesk demo`: ingest a folder, ask three questions, show the answers with the words they rest on."""
 
+import re
 import shlex
 import sys
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +11,15 @@ import typer
 from rich.rule import Rule
 from rich.text import Text
 
+from models.sentences import sentence_spans
 from server.cli import run, settings_of
 from server.cli_view import err, out, show_answer, show_ingestion
 from server.client import DeskClient, Json, open_client
 from server.data_folder import DOCUMENTS
 
 FOLDER = Path("demo")
+COUNT = 3  # questions
+TOPIC_WORDS = 8
 
 
 def demo(
@@ -37,7 +42,10 @@ def demo(
         body: Json = {"path": str(folder.resolve())}
         async with open_client(settings, "refdesk demo") as client:
             await show_ingestion(client.events("/v1/local/ingest", body), folder.name)
-            for question in ask or (QUESTIONS if path is None else await _questions(client, settings.collection)):
+            questions = ask or (QUESTIONS if path is None else await _questions(client, settings.collection))
+            if not questions:
+                err.print(Text(f"nothing to ask about: no document could be read in {folder}", "yellow"))
+            for question in questions:
                 out.print(Rule(Text(question, style="bold"), align="left", style="dim"))
                 body = {
                     "model": settings.collection,
@@ -53,11 +61,34 @@ def demo(
 
 
 async def _questions(client: DeskClient, collection: str) -> list[str]:
-    """Three questions about documents that nobody has told us anything of, by their titles."""
+    """Three questions about documents that nobody has told us anything of, by what they hold."""
     documents = (await client.call("GET", "/v1/documents", collection=collection, limit=1000))["data"]
-    titles = list(dict.fromkeys(document["title"] or document["uri"] for document in documents))
-    picked = [titles[i * (len(titles) - 1) // 2] for i in range(3)] if titles else []
-    return [f"What does {title} say?" for title in dict.fromkeys(picked)]
+    picked = dict.fromkeys(i * (len(documents) - 1) // 2 for i in range(COUNT)) if documents else {}
+    topics = _in_turn([await _topics_of(client, collection, documents[i]) for i in picked])
+    return [f"What about {topic}?" for topic in dict.fromkeys(topics)][:COUNT]
+
+
+async def _topics_of(client: DeskClient, collection: str, document: Json) -> list[str]:
+    """What the chunks of a document that its title finds are about."""
+    title = document["title"] or document["uri"]
+    body: Json = {"question": title, "collection": collection, "top_k": 20}
+    hits = (await client.call("POST", "/v1/search", body))["hits"]
+    return _in_turn([_topics(hit, title) for hit in hits if hit["uri"] == document["uri"]])
+
+
+def _topics(hit: Json, title: str) -> list[str]:
+    """The heading of a chunk, and the first words of its sentences."""
+    sentences = [hit["text"][start:end] for start, end in sentence_spans(hit["text"])]
+    words = [re.findall(r"[\w'’-]+", sentence)[:TOPIC_WORDS] for sentence in sentences]
+    return [
+        *(h for h in hit["heading_path"][-1:] if h != title),
+        *(" ".join(w) for w in words if len(w) == TOPIC_WORDS),
+    ]
+
+
+def _in_turn(lists: list[list[str]]) -> list[str]:
+    """The first of each list, then the second of each."""
+    return [one for one in chain.from_iterable(zip_longest(*lists)) if one]
 
 
 def _command(data_dir: Path) -> str:

@@ -251,7 +251,8 @@ def test_the_demo_with_the_real_models(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_the_demo_of_a_folder_of_ones_own(shell: Shell, folder: Path) -> None:
     assert shell("demo", str(folder)) == 0
-    assert "What does Kestrel pump guide say?" in shell.out
+    assert "What about The Kestrel pump moves 40 litres" in shell.out
+    assert shell.out.count("What about ") == 3
     assert shell("demo", str(folder), "--ask", "Where is the pump stored?") == 0
     assert "2 unchanged" in shell.out
 

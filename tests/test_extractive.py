@@ -201,3 +201,11 @@ def test_numbers_and_names_with_digits_count_whole() -> None:
     first, second, _ = overlap("What is invoice 4711033 of?", texts)
     assert second > first
     assert terms("REFDESK_RETENTION_S b2 Pumping") == {"refde", "reten", "s", "b2", "pumpi"}
+
+
+def test_numbered_headings_in_a_row_lead_to_what_follows() -> None:
+    (found,) = split(["2 Structure of a pump\n\n2.1 Introduction\n\nThe aim of this chapter is a tour of the pump."])
+    assert (found.text, found.lead) == (
+        "The aim of this chapter is a tour of the pump.",
+        "2 Structure of a pump 2.1 Introduction",
+    )
