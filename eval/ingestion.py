@@ -68,27 +68,28 @@ def endless() -> Iterator[str]:
 
 
 async def ingest(
-    desk: Desk, file: Path, namespace: str, questions: Iterator[str], *, asking_every_s: float | None = None
+    desk: Desk, file: Path, namespace: str, *, asked: Iterator[str] | None = None, every_s: float = 0.0
 ) -> Rate:
-    """An ingestion into an empty namespace, with or without a client, which never waits for less than its answer."""
+    """An ingestion into an empty namespace, with or without a client that asks these questions, as often as is said but
+    never before its last answer is there."""
     searches = 0
 
-    async def client() -> None:
+    async def client(questions: Iterator[str]) -> None:
         nonlocal searches
         for question in questions:
-            due = time.perf_counter() + (asking_every_s or 0.0)
+            due = time.perf_counter() + every_s
             await desk.pipeline.search(SearchRequest(question, "docs", ("bare",), rerank=False))
             searches += 1
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
 
-    other = None if asking_every_s is None else asyncio.create_task(client())
+    other = None if asked is None else asyncio.create_task(client(asked))
     started = time.perf_counter()
     receipt = await desk.pipeline.ingest(list(sources(file)), Target("docs", namespace))
     seconds = time.perf_counter() - started
     if other is not None:
         other.cancel()
         await asyncio.wait([other])
-    name = "ingestion" if asking_every_s is None else f"ingestion, one client {CLIENTS[asking_every_s]}"
+    name = "ingestion" if asked is None else f"ingestion, one client {CLIENTS[every_s]}"
     return Rate(name, receipt.tally.chunks, seconds, searches)
 
 
@@ -100,13 +101,13 @@ async def run(documents: int, repeats: int, priority: Priority) -> list[Rate]:
         settings = Settings(data_dir=Path(folder, "data"), ingestion_priority=priority)
         desk = await build(settings, command=SERVE)
         try:
-            questions = endless()
-            await ingest(desk, file, "bare", questions)  # warm, and something to search
+            questions = endless()  # one series for all rounds
+            await ingest(desk, file, "bare")  # warm, and something to search
             rates = []
             for i in range(repeats):
-                rates += [await bare(desk, file), await ingest(desk, file, f"quiet-{i}", questions)]
+                rates += [await bare(desk, file), await ingest(desk, file, f"quiet-{i}")]
                 for s in CLIENTS:
-                    rates.append(await ingest(desk, file, f"every-{s}-{i}", questions, asking_every_s=s))
+                    rates.append(await ingest(desk, file, f"every-{s}-{i}", asked=questions, every_s=s))
         finally:
             await desk.close()
     names = list(dict.fromkeys(rate.name for rate in rates))

@@ -40,3 +40,8 @@ def test_a_cell_that_covers_others_leaves_the_rest_in_their_columns() -> None:
 def test_a_page_cannot_claim_more_cells_than_it_pays_for() -> None:
     wide = "<tr>" + "<td colspan=65534 rowspan=65534>x" * 50 + "<tr><td>y" * 2000
     assert read_one(f"<table>{wide}</table>", "a.html").text.endswith("y")
+
+
+def test_no_cell_reaches_beyond_its_part_of_the_table() -> None:
+    page = "<table><thead><tr><th rowspan=9>Region<th>Sales</thead><tbody><tr><td>North<td>1<tr><td>South<td>2</table>"
+    assert read_one(page, "a.html").text.splitlines() == ["Region | Sales", "North | 1", "South | 2"]

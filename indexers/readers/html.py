@@ -37,6 +37,7 @@ _BLOCKS = _names(
     "thead tr ul"
 )
 _TIGHT = _names("li tr dt dd option")
+_ROW_GROUPS = _names("thead tbody tfoot")  # beyond which no cell reaches
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _LABELS = {*_HEADINGS, "summary", "dt"}  # whose button is what they say
 _VOID = _names("area base br col embed hr img input link meta param source track wbr")
@@ -203,12 +204,12 @@ class _Writer:
             if tag == "tr":
                 self._rows.append(self._row())
                 self._in_row = False
-            elif tag in ("thead", "tbody", "tfoot"):  # beyond which no cell reaches
-                self._covered = {}
         elif tag in _HEADINGS or tag in _BLOCKS:
             self._flush()
             self._heading = 0
             self._pre = max(self._pre - (tag == "pre"), 0)
+            if tag in _ROW_GROUPS:
+                self._covered = {}
 
     def _row(self) -> list[str]:
         """The open row's cells, each in its column: what a cell covers beside and below it is empty."""

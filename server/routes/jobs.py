@@ -22,11 +22,12 @@ async def list_jobs(
 ) -> Response:
     """A page of jobs, the newest first; `next` is the `after` of the next page."""
     jobs = face_of(request).desk.jobs
-    page, cursor = await jobs.page(after, limit)
-    found = [job for job in page if _may_see(caller, job)]
-    while cursor is not None and len(found) <= limit:  # no page ends at a job that is not the caller's to see
-        page, cursor = await jobs.page(cursor, limit)
+    found: list[Job] = []
+    while len(found) <= limit:  # one more than is shown, so that no page ends at a job that is not the caller's to see
+        page, after = await jobs.page(after, limit)
         found += [job for job in page if _may_see(caller, job)]
+        if after is None:
+            break
     following = found[limit - 1].id if len(found) > limit else None
     data = [job_reply(job) for job in found[:limit]]
     return json_response({"object": "list", "data": data, "has_more": following is not None, "next": following})
