@@ -12,7 +12,8 @@ from models.base import Embedder, Generator, ModelUnavailableError, Reranker, Un
 from models.store import ModelStore
 from server.pipeline import Models
 from server.rerank import Depth, Reranking
-from server.settings import Settings, read_secret
+from server.secret import read_secret
+from server.settings import Settings
 
 if TYPE_CHECKING:
     from models.remote import Remote

@@ -22,7 +22,8 @@ from server.base import InvalidRequestError
 from server.build import SERVE, build, build_node
 from server.cli_view import err, out
 from server.node import NodeKey
-from server.settings import Settings, read_secret
+from server.secret import read_secret
+from server.settings import Settings
 from server.sweeper import sweep_regularly
 
 SWITCH_S = 0.001  # how long a thread that wants the interpreter waits for one that computes; Python's own 5 ms add up

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from server.base import InvalidRequestError
 from server.build import build
-from server.settings import Settings, read_secret
+from server.secret import read_secret
+from server.settings import Settings
 from server.settings_page import as_markdown
 
 DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
