@@ -83,7 +83,7 @@ def searching(folder: Path, searches: int) -> tuple[Held, Held]:
     asked += [f"{question}?" for question in asked[: searches - len(asked)]]
     with server(folder, Path(".cache/memory.log"), **settings) as running:
         ready = Held.by(running.pid)
-        ask(running.client, "searches", asked, rerank=False)
+        ask(running.url, "searches", asked, rerank=False)
         return ready, Held.by(running.pid)
 
 

@@ -40,7 +40,7 @@ from indexers.edge_payload import DENSE, ID, TEXT, carried_id, carries_id, decod
 from indexers.keywords import PUBLIC
 from indexers.point import checked_vector
 
-MAX_SLICE = 64  # points of one update: 6 ms of a held interpreter
+MAX_SLICE = 64  # points of one call: 6 ms of a held interpreter
 _PAGE = 1000  # ids of one scroll: 5 ms
 _SPARE = 8  # hits asked for beyond top_k, to see whether the last place is shared
 _MOST_TIES = 1024  # of more equal scores than these at the last place, the engine chooses which are returned

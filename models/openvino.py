@@ -47,7 +47,7 @@ from models.tokenizer import CheckpointTokenizer, Pair, encode_pairs, start_thre
 log = logging.getLogger("refdesk.models")
 
 Computed = Literal["int8", "bf16", "f32"]
-_QUESTION_TOKENS = (12, 16, 24)  # one question is padded to one of these, each with a graph of that one shape …
+_QUESTION_TOKENS = (12, 16, 24, 32, 48)  # one question is padded to one of these, each with a graph of that one shape …
 _SMALL_BYTES = 150_000_000  # … if its weights are few enough to be there once more for each
 _URGENT_TOKENS = 512  # of a batch of passages that somebody waits for: a question waits 10 ms for one at most
 _SPARE = 1  # one batch is padded or unpacked while the others compute

@@ -1,6 +1,8 @@
 """The composition root, and the desk that holds what it built. build_models and build_stores name concrete backends."""
 
 import logging
+import os
+import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ from server.originals import Originals
 from server.pipeline import Models, Pipeline
 from server.rates import Rates
 from server.settings import Settings
+from server.share import Share
 
 if TYPE_CHECKING:
     from server.redis import Redis
@@ -83,7 +86,8 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
         store = ModelStore(settings.data_dir)
         catalog = await open_catalog(settings)
         opened.push_async_callback(catalog.close)
-        index = await open_index(settings)
+        share = _share(settings)
+        index = await open_index(settings, share.give_way)
         opened.push_async_callback(index.close)
         s3 = await open_s3(settings)
         if s3 is not None:
@@ -108,8 +112,9 @@ async def build(settings: Settings, *, command: str = "refdesk") -> Desk:
             writer=writer,
             models=models,
             chunker=_chunker(settings, models),
-            originals=originals,
             shared_cache=shared_cache,
+            share=share,
+            originals=originals,
         )
         jobs = _jobs(settings, catalog, pipeline, redis)
         opened.push_async_callback(jobs.close)
@@ -140,6 +145,16 @@ async def build_node(settings: Settings) -> Node:
         if reranking is not None:
             opened.push_async_callback(reranking.reranker.close)
         return Node(settings, embedder, reranking.reranker if reranking else None, opened.pop_all())
+
+
+def _share(settings: Settings) -> Share:
+    embeds_here = settings.runtime == "openvino" and not settings.embedder_urls
+    return Share(settings.ingestion_share if embeds_here else 0.0, settings.threads or _cores())
+
+
+def _cores() -> int:
+    """Those that this process may use; where the system does not say, all."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _jobs(settings: Settings, catalog: Catalog, pipeline: Pipeline, redis: "Redis | None") -> Jobs:

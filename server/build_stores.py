@@ -12,7 +12,9 @@ from server.data_folder import CATALOG, FAISS, INDEX, ORIGINALS
 from server.originals import OriginalStore
 from server.rank import Ranking
 from server.rates import LocalRates, Rates
-from server.settings import Settings, read_secret
+from server.secret import read_secret
+from server.settings import Settings
+from server.share import GiveWay, at_once
 
 if TYPE_CHECKING:
     from server.redis import Redis
@@ -50,14 +52,14 @@ async def open_redis(
     return redis, RedisRates(redis), cache
 
 
-async def open_index(settings: Settings) -> Index:
+async def open_index(settings: Settings, give_way: GiveWay = at_once) -> Index:
     """The embedded index of both legs, or a pair of engines, of which one may be it."""
     names = (settings.dense_index, settings.text_index)
     edge: Index | None = None
     if "edge" in names:
         from indexers.edge import EdgeIndex
 
-        edge = EdgeIndex.open(settings.data_dir / INDEX, max_open_shards=settings.max_open_shards)
+        edge = EdgeIndex.open(settings.data_dir / INDEX, max_open_shards=settings.max_open_shards, give_way=give_way)
         if names == ("edge", "edge"):
             return edge
     from indexers.legs import PairedIndex

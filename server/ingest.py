@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from indexers.base import Document, Metadata, UnreadableError
 from indexers.chunk import Chunker
@@ -36,6 +35,7 @@ from server.originals import AT_ONCE, Originals
 from server.prepare import NewText, Preparation, Read, Window
 from server.prune import prune, prune_parts
 from server.settings import Settings
+from server.share import GiveWay
 from server.telemetry import Stages
 
 LOOKUP = 64  # sources whose stored state is looked up in one catalog read
@@ -85,7 +85,7 @@ OnProgress = Callable[[Tally], None]
 
 
 async def at_once() -> None:
-    """A commit waits for nothing."""
+    """Wait for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +112,14 @@ class Ingestion:
         target: Target,
         on_progress: OnProgress = lambda _: None,
         before_commit: BeforeCommit = at_once,
+        give_way: GiveWay = at_once,
         originals: Originals | None = None,
     ) -> None:
-        """`before_commit` is awaited before each commit: what does not return, or raises, keeps it from being made."""
+        """`before_commit` is awaited before each commit: what does not return, or raises, keeps it from being made;
+        `give_way` before what holds the interpreter."""
         self.settings, self.catalog, self.writer = settings, catalog, writer
         self.embedder, self.chunker, self.target, self.on_progress = embedder, chunker, target, on_progress
-        self.before_commit = before_commit
+        self.before_commit, self.give_way = before_commit, give_way
         self.originals = originals if originals is not None and originals.keeps else None
         self.tally, self.stages = Tally(), Stages()
         self.threads = BulkThreads(2, "ingest")
@@ -132,8 +134,8 @@ class Ingestion:
         started = time.monotonic()
         state = await self.catalog.namespace(self.target.collection, self.target.namespace, create=True)
         self.tally.sources = len(sources) if isinstance(sources, Sequence) else None
-        cut, most = partial(self.threads.run, self._cut), self.settings.commit_documents
-        preparation = Preparation(cut, self.embedder, max_documents=most, stages=self.stages)
+        most = self.settings.commit_documents
+        preparation = Preparation(self._cut_in_turn, self.embedder, max_documents=most, stages=self.stages)
         grouping = Grouping(
             self.settings,
             self.writer,
@@ -350,6 +352,10 @@ class Ingestion:
         await self.catalog.record_failure(state.id, failure.source, failure.reason, failure.detail)
 
     # --- chunk, commit ------------------------------------------------------------------------------------------------
+
+    async def _cut_in_turn(self, texts: Sequence[NewText]) -> list[PreparedDocument]:
+        await self.give_way()
+        return await self.threads.run(self._cut, texts)
 
     def _cut(self, texts: Sequence[NewText]) -> list[PreparedDocument]:
         chunked = self.chunker.chunk_batch([text.document for text in texts])

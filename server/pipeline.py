@@ -5,6 +5,7 @@ ingest: read → keep → chunk → embed → commit (server/ingest.py).
 """
 
 import asyncio
+import time
 import unicodedata
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -50,6 +51,7 @@ from server.rank import Chunks, Ranker, Ranking
 from server.rerank import Reranking
 from server.retrieve import in_time
 from server.settings import Settings
+from server.share import Share
 from server.telemetry import Trace
 
 MAX_NAMESPACES = 8  # of one search
@@ -76,12 +78,14 @@ class Pipeline:
         models: Models,
         chunker: Chunker,
         shared_cache: Beneath[Ranking] | None = None,
+        share: Share | None = None,
         originals: Originals | None = None,
     ) -> None:
-        """Without `originals`, the bytes of what is ingested are not kept."""
+        """Without `originals`, no bytes of what is ingested are kept; without `share`, no answer is held for it."""
         self.settings, self.catalog, self.index = settings, catalog, index
         self.writer, self.models, self.chunker, self.originals = writer, models, chunker, originals
         self.ranker = Ranker(settings, catalog, index, embedder=models.embedder, reranking=models.reranking)
+        self.share = share or Share(0.0)
         self.rankings: Cache[Ranking] = Cache(settings.cache_entries, settings.cache_ttl_s, beneath=shared_cache)
 
     # --- search ----------------------------------------------------------------------------------------------------
@@ -99,16 +103,21 @@ class Pipeline:
 
     async def _search(self, request: SearchRequest, trace: Trace) -> tuple[SearchResult, list[NamespaceState]]:
         """The result of a normalised request, and the namespaces at the commits it was read at."""
-        with trace.span("states"):
-            states = await self._states(request)
-        read: Chunks = {}
-        ranking, cached = await self.rankings.get(
-            self._key(request, states),
-            lambda: self.ranker.rank(request, states, read, trace),
-            keep=lambda ranking: not ranking.degraded,
-        )
-        with trace.span("read"):
-            hits = await self._hits(ranking, request, states, read)
+        began = time.monotonic()
+        with self.share.computing():
+            with trace.span("states"):
+                states = await self._states(request)
+            read: Chunks = {}
+            ranking, cached = await self.rankings.get(
+                self._key(request, states),
+                lambda: self.ranker.rank(request, states, read, trace),
+                keep=lambda ranking: not ranking.degraded,
+            )
+            with trace.span("read"):
+                hits = await self._hits(ranking, request, states, read)
+        if not cached:
+            with trace.span("held", outside=True):
+                await self.share.hold(began)
         result = SearchResult(
             hits=hits,
             commits={state.namespace.name: state.commit for state in states},
@@ -300,9 +309,11 @@ class Pipeline:
             target=target,
             on_progress=on_progress or (lambda _: None),
             before_commit=before_commit,
+            give_way=self.share.give_way,
             originals=self.originals,
         )
-        return await ingestion.run(sources)
+        with self.share.ingesting():
+            return await ingestion.run(sources)
 
     async def delete(self, collection: str, namespace: str, document_ids: Sequence[str]) -> int:
         """Delete documents with every version, vector and original; returns the commit."""

@@ -13,8 +13,6 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from server.base import InvalidRequestError
-
 Urls = Annotated[tuple[str, ...], NoDecode]  # comma-separated in the environment, not JSON
 GPU: Mapping[str, object] = MappingProxyType(  # what that profile chooses where nothing else is said
     {"dense_index": "qdrant", "text_index": "opensearch"}
@@ -55,6 +53,13 @@ class Settings(BaseSettings):
         default="idle",
         description="Of embedding passages in a server on the CPU: `idle` takes what searches, and other programs of "
         "its control group, leave; `low` a quarter at least, and searches beside it wait longer.",
+    )
+    ingestion_share: float = Field(
+        default=0.9,
+        ge=0,
+        lt=1,
+        description="Of the cores, what searches that come without a pause leave to an ingestion that embeds on them: "
+        "their answers are held, until 33 ms after the question at most; 0: never.",
     )
     batch_tokens: int = Field(default=4096, ge=64, description="Token budget of one embedding batch, padding counted.")
 
@@ -380,20 +385,3 @@ class Settings(BaseSettings):
         if self.top_k > self.fused_top_k:
             raise ValueError(f"top_k={self.top_k} exceeds fused_top_k={self.fused_top_k}: raise the latter.")
         return self
-
-
-def read_secret(file: Path | None) -> str | None:
-    """What a key file holds, white space around it left out. Raises InvalidRequestError for one without a key."""
-    if file is None:
-        return None
-    try:
-        secret = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InvalidRequestError(f"the key file {str(file)!r} cannot be read: {exc}") from exc
-    if not secret:
-        raise InvalidRequestError(f"the key file {str(file)!r} is empty: it must hold the key")
-    if not (secret.isascii() and secret.isprintable()):
-        raise InvalidRequestError(
-            f"the key file {str(file)!r} holds more than a key: one line of ASCII characters is needed"
-        )
-    return secret
