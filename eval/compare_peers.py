@@ -34,7 +34,8 @@ from eval.peer_tables import OURS, ingestion_table, marked, origins_of, search_t
 from eval.peers import PEERS, ROOT, peer_python, peer_size
 from models.store import ModelStore
 
-SYSTEMS = (OURS, "txtai", "haystack", "llamaindex", "langchain")
+SYSTEMS = (OURS, "txtai", "haystack", "llamaindex", "llamaindex256", "langchain")
+_CUT_OTHERWISE = {"llamaindex256"}  # the documents; chunks are searched as by the other of its name
 MODEL = "all-MiniLM-L6-v2"
 RESULTS = PEERS / "results"
 HITS_JUDGED = 20  # chunks: of ten, several may be of one document, and nDCG@10 wants ten documents
@@ -138,7 +139,7 @@ def searches(arguments: argparse.Namespace) -> dict[str, Searched]:
     """By program: what was measured before, and what is measured now."""
     measured = {}
     asked = questions(WARM + arguments.questions)
-    for system in arguments.systems:
+    for system in (name for name in arguments.systems if name not in _CUT_OTHERWISE):
         path = RESULTS / f"search-{arguments.chunks}-{system}.json"
         known = None if system in arguments.again else read_searched(path)
         if known is None:

@@ -52,6 +52,7 @@ _REQUIREMENTS: Mapping[str, Sequence[str]] = {
         "uvicorn",
     ),
 }
+_SHARED = {"llamaindex256": "llamaindex"}  # another way of using the same packages
 _COPIED = {"llamaindex"}  # its nltk reads no file that has a second name, as one in uv's cache has
 
 
@@ -70,6 +71,7 @@ def peer_python(name: str, given: Path | None = None) -> Path:
     """
     if given:
         return given
+    name = _SHARED.get(name, name)
     python = PEERS / name / "bin" / "python"
     ready, wanted = PEERS / name / "ok", "\n".join(_REQUIREMENTS[name])
     if not ready.exists() or ready.read_text() != wanted:

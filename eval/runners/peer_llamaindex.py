@@ -11,11 +11,13 @@ import numpy as np
 import thin_route
 from llama_index.core import Document, StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.llms import MockLLM
+from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import TextNode
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 from llama_index.retrievers.bm25 import BM25Retriever
 from llama_index.vector_stores.faiss import FaissVectorStore
+from transformers import AutoTokenizer
 
 PACKAGES = (
     "llama-index-core",
@@ -27,18 +29,26 @@ PACKAGES = (
 )
 LEG_TOP_K = 100
 DIMENSION = 384
+SPECIAL = 2  # tokens that the model's own add to a chunk
 
 
 class Peer:
-    def __init__(self, model: str, folder: str) -> None:
+    def __init__(self, model: str, folder: str, *, reads: int | None = None) -> None:
+        """`reads`: tokens that the model reads of a chunk: none has more then. 20 are repeated, as by default."""
         self.folder = folder
         self.embeddings = HuggingFaceEmbedding(model_name=model)
+        self.splitters = None
+        if reads is not None:
+            tokens = AutoTokenizer.from_pretrained(model).tokenize
+            self.splitters = [SentenceSplitter(chunk_size=reads - SPECIAL, chunk_overlap=20, tokenizer=tokens)]
 
     def ingest(self, corpus: str) -> None:
         with open(corpus, encoding="utf-8") as file:
             rows = [json.loads(line) for line in file]
         documents = [Document(text=f"{row['title']}\n\n{row['text']}", id_=row["_id"]) for row in rows]
-        index = VectorStoreIndex.from_documents(documents, _storage(), embed_model=self.embeddings)
+        index = VectorStoreIndex.from_documents(
+            documents, _storage(), embed_model=self.embeddings, transformations=self.splitters
+        )
         self._join(index, BM25Retriever.from_defaults(docstore=index.docstore, similarity_top_k=LEG_TOP_K))
 
     def build(self, texts: dict[str, str], vectors: np.ndarray) -> None:
