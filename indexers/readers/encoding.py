@@ -4,7 +4,7 @@ import codecs
 import re
 from dataclasses import dataclass
 
-import charset_normalizer
+import chardet
 
 from indexers.readers.base import Raw
 
@@ -23,17 +23,20 @@ _LABELS = {
     "euc-kr": "cp949", "ks_c_5601-1987": "cp949", "big5": "big5hkscs", "x-cp1251": "cp1251", "win-1251": "cp1251",
     "utf-16": "utf-16-le", "unicode": "utf-16-le", "x-x-big5": "big5hkscs", "koi8-ru": "koi8-u",
 }  # fmt: skip
-# Short texts often fit several 8-bit code pages equally well: the commoner one is meant.
-_COMMON = ("cp1252", "cp1251", "cp1250", "cp932", "gb18030", "big5", "cp949", "euc_jp", "cp1253", "cp1254", "koi8_r")
+# Of code pages that fit a text equally well, which short ones often do, the commoner one is meant; one that the file
+# names itself, in a mail's header say, need fit it nearly as well as the best.
+_COMMON = ("cp1252", "cp1251", "cp1250")
+_EQUAL, _CLAIMED = 0.985, 0.8
+_UNUSED = ("iso8859-3", "iso8859-4", "iso8859-10", "iso8859-14", "iso8859-16", "hp-roman8")  # by whatever is still read
 _SAMPLE_BYTES = 1 << 17
+_JAPANESE = b"\x1b$B"  # two bytes a character from here on, in ISO-2022-JP
 _LEAD_BYTES = 512
 # What may stand inside a character: a sample is cut beside other bytes (line ends, spaces, commas), and halves none.
 _INNER_BYTES = bytes(range(0x30, 0x100))
-# The detector probes 512 bytes at five places: one sentence in another script would stand between them. Long runs of
-# ASCII are cut to their ends. NUL stays: it tells that this is no such text.
-_ASCII_RUN = re.compile(rb"([\x01-\x7f]{64})[\x01-\x7f]+([\x01-\x7f]{64})")
-# What the detector takes for a file's own word on its charset, and where it looks for it.
-_CLAIM, _CLAIM_BYTES = re.compile(rb"(?:charset|coding)[:= ]{1,10}[\"']?[a-zA-Z0-9_-]+", re.IGNORECASE), 8192
+# One sentence in another script, in a long text in English, must not be judged by the English: long runs of ASCII are
+# cut to their ends. NUL stays: it tells that this is no such text.
+_ASCII_RUN = re.compile(rb"([\x01-\x7f]{32})[\x01-\x7f]+([\x01-\x7f]{32})")
+_CLAIM, _CLAIM_BYTES = re.compile(rb"(?:charset|coding)[:= ]{1,10}[\"']?([a-zA-Z0-9_-]+)", re.IGNORECASE), 8192
 _CONTROL = re.compile("[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffe\uffff]")
 
 
@@ -61,6 +64,8 @@ def decode(raw: Raw, declared: str | None = None) -> Decoded:
     for known in (_codec(raw.charset), claimed):
         if known and (decoded := _strict(raw.data, known)):
             return _checked(raw, decoded)
+    if _JAPANESE in raw.data and (decoded := _strict(raw.data, "iso2022_jp")):  # in seven bits, as mails were
+        return _checked(raw, decoded)
     if decoded := _strict(raw.data, _wide(raw.data) or "utf-8"):
         return _checked(raw, decoded)
     if decoded := _mostly_utf8(raw.data):
@@ -114,16 +119,23 @@ def _mostly_utf8(data: bytes) -> Decoded | None:
 
 def _detected(raw: Raw) -> Decoded:
     sample = _sample(raw.data)
+    likely: dict[str, float] = {}  # the likeliest first
     if b"\0" not in sample:
-        matches = [match for match in charset_normalizer.from_bytes(sample) if not _is_half_width(str(match))]
-        best = matches[0] if matches else None
-        if best is not None:
-            close = {
-                m.encoding for m in matches if m.chaos <= best.chaos + 0.02 and m.coherence >= best.coherence - 0.1
-            }
-            encoding = next((name for name in _COMMON if name in close), best.encoding)
-            return _replacing(raw.data, encoding)
-    raise raw.refuse("type mismatch", "its bytes are text in no encoding; if it is text, save it as UTF-8")
+        found = chardet.detect_all(
+            sample, prefer_superset=False, compat_names=False, max_bytes=len(sample), exclude_encodings=_UNUSED
+        )
+        for one in found:
+            if name := _codec(one["encoding"]):
+                likely.setdefault(name, one["confidence"])
+    if not likely:
+        raise raw.refuse("type mismatch", "its bytes are text in no encoding; if it is text, save it as UTF-8")
+    best = max(likely.values())
+    claims = [_codec(label.decode()) for label in _CLAIM.findall(raw.data[:_CLAIM_BYTES])]
+    for names, share in ((claims, _CLAIMED), (_COMMON, _EQUAL)):
+        for name in names:
+            if name is not None and likely.get(name, 0.0) >= share * best:
+                return _replacing(raw.data, name)
+    return _replacing(raw.data, next(iter(likely)))
 
 
 def _sample(data: bytes) -> bytes:
@@ -132,7 +144,6 @@ def _sample(data: bytes) -> bytes:
     Such a place is always in it, so that a file beyond ASCII is found to be neither "ascii" nor "utf-8". What the file
     says of its charset, in a mail's header say, goes before it.
     """
-    claims = b"".join(claim + b"\n" for claim in _CLAIM.findall(data[:_CLAIM_BYTES]))
     if len(data) > _SAMPLE_BYTES:
         try:
             data.decode("utf-8")
@@ -145,13 +156,7 @@ def _sample(data: bytes) -> bytes:
         if bad + _SAMPLE_BYTES < len(data):
             rest = rest.rstrip(_INNER_BYTES) or rest
         data = lead + rest
-    return claims + _ASCII_RUN.sub(rb"\1\2", data)
-
-
-def _is_half_width(text: str) -> bool:
-    """Whether the letters are half-width katakana: Cyrillic in KOI8 looks so in Shift-JIS, and nobody writes so."""
-    beyond = sum(c > "\x7f" for c in text)
-    return sum("\uff61" <= c <= "\uff9f" for c in text) > 0.3 * beyond > 0
+    return _ASCII_RUN.sub(rb"\1\2", data)
 
 
 def _checked(raw: Raw, decoded: Decoded) -> Decoded:

@@ -40,10 +40,10 @@ PPTX = Format("pptx", 3, "python-pptx", _OFFICE + "presentationml.presentation",
 XLSX = Format("xlsx", 2, "openpyxl", _OFFICE + "spreadsheetml.sheet", (".xlsx",))
 HTML = Format("html", 4, "selectolax", "text/html", (".html", ".htm", ".xhtml"), is_text=True)
 MARKDOWN = Format("markdown", 3, "markdown-it-py", "text/markdown", (".md", ".markdown", ".mdown"), is_text=True)
-CSV = Format("csv", 3, "charset-normalizer", "text/csv", (".csv", ".tsv", ".tab"), is_text=True)
-JSON = Format("json", 3, "charset-normalizer", "application/json", (".json",), is_text=True)
-JSONL = Format("jsonl", 3, "charset-normalizer", "application/x-ndjson", (".jsonl", ".ndjson"), is_text=True)
-TEXT = Format("text", 3, "charset-normalizer", "text/plain", (".txt", ".text", ".log", ".rst", ".adoc"), is_text=True)
+CSV = Format("csv", 3, "chardet", "text/csv", (".csv", ".tsv", ".tab"), is_text=True)
+JSON = Format("json", 3, "chardet", "application/json", (".json",), is_text=True)
+JSONL = Format("jsonl", 3, "chardet", "application/x-ndjson", (".jsonl", ".ndjson"), is_text=True)
+TEXT = Format("text", 3, "chardet", "text/plain", (".txt", ".text", ".log", ".rst", ".adoc"), is_text=True)
 FORMATS = (PDF, DOCX, PPTX, XLSX, HTML, MARKDOWN, CSV, JSON, JSONL, TEXT)
 
 _BY_EXTENSION = {extension: format for format in FORMATS for extension in format.extensions}
