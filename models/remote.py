@@ -8,7 +8,7 @@ import asyncio
 import random
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,7 +25,9 @@ CONNECT_S = 2.0  # a host that does not even accept in this time is down
 _KEEP_ALIVE_S = 4.0  # below uvicorn's 5 s, so that a connection is not taken up in the moment its server closes it
 _ERROR_BYTES = 65_536
 _TOO_LONG = re.compile(
-    r"context[ _](?:length|window|size)|max_model_len|maximum input|too many tokens|is too long", re.I
+    r"context[ _](?:length|window|size)|max_model_len|maximum input|too many tokens|is too long"
+    r"|must have less than \d+ tokens",  # the last is TEI's
+    re.I,
 )
 
 Json = Mapping[str, object]
@@ -231,6 +233,17 @@ class Attempt:
         deadline = self._attempts.deadline
         is_late = deadline is not None and asyncio.get_running_loop().time() >= deadline
         return True if isinstance(exc, asyncio.CancelledError) and is_late and not self._is_committed else None
+
+
+async def together(asked: Sequence[Coroutine[object, object, T]]) -> list[T]:
+    """All results in order; the first failure, or a cancellation, ends the others too."""
+    tasks = [asyncio.ensure_future(one) for one in asked]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _status_error(response: httpx2.Response) -> StatusError:

@@ -5,10 +5,10 @@ for passages), says who it is by its fingerprint, and reads token ids; the other
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TypeVar, cast
+from typing import cast
 
 from models.base import (
     EmbedderInfo,
@@ -23,9 +23,9 @@ from models.base import (
 )
 from models.embedding_wire import Item, read_items
 from models.pace import Pace
-from models.remote import Json, MalformedReplyError, Remote, Request, as_list, as_object
+from models.remote import Json, MalformedReplyError, Remote, Request, as_list, as_object, together
+from models.tei import Tei
 
-T = TypeVar("T")
 QUERY_TIMEOUT_S = 5.0
 BULK_TIMEOUT_S = 120.0
 UNKNOWN_LIMIT = 512  # tokens taken to fit where neither server nor folder says
@@ -72,11 +72,14 @@ class RemoteEmbedder:
         """Learn who answers; waits a while for a server that is starting. Raises ModelNotFoundError,
         ModelUnavailableError, UnsupportedModelError for a node whose tokenizer is not the one here."""
         try:
-            model, info, is_node = await _learn(remote, name, local)
+            learnt = await _learn(remote, name, local)
         except BaseException:
             await remote.close()
             raise
-        return cls(remote, model, info, local, limits=limits or Limits(), is_node=is_node)
+        limits = limits or Limits()
+        if learnt.max_inputs is not None:
+            limits = replace(limits, inputs=min(limits.inputs, learnt.max_inputs))
+        return cls(remote, learnt.model, learnt.info, local, limits=limits, is_node=learnt.is_node)
 
     async def embed_passages(self, passages: Sequence[Passage], *, urgent: bool = False) -> list[PassageEmbedding]:
         """Embed in requests of `Limits.inputs`, at the pace of bulk work and retried patiently unless `urgent`.
@@ -105,7 +108,7 @@ class RemoteEmbedder:
         ]
         size = self._limits.inputs
         parts = [[text or _BLANK for text in cut[i : i + size]] for i in range(0, len(cut), size)]
-        replies = await _together([self._ask(part, input_type="query") for part in parts])
+        replies = await together([self._ask(part, input_type="query") for part in parts])
         items = [item for reply in replies for item in reply]
         counts = [min(len(one), room) + self._query_special for one in tokens]
         return [
@@ -138,7 +141,7 @@ class RemoteEmbedder:
         if blanks:
             parts.append([("" if self._is_node else self._local.passage_prefix) or _BLANK])
         asked = [self._ask(part, input_type="passage") if urgent else self._bulk(part) for part in parts]
-        replies = await _together(asked)
+        replies = await together(asked)
         blank = replies.pop()[0] if blanks else None
         found = dict(zip(at, (item for reply in replies for item in reply), strict=True))
         if blank is not None:
@@ -161,20 +164,24 @@ class RemoteEmbedder:
         )
 
 
-async def _together(asked: Sequence[Coroutine[object, object, T]]) -> list[T]:
-    """All results in order; the first failure, or a cancellation, ends the others too."""
-    tasks = [asyncio.ensure_future(one) for one in asked]
+@dataclass(frozen=True, slots=True)
+class _Learnt:
+    """What the server calls the model, what it is, and what the server takes; None: no limit is known."""
+
+    model: str
+    info: EmbedderInfo
+    is_node: bool = False
+    max_inputs: int | None = None
+
+
+async def _learn(remote: Remote, name: str, local: LocalPart) -> _Learnt:
     try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _learn(remote: Remote, name: str, local: LocalPart) -> tuple[str, EmbedderInfo, bool]:
-    """What the server calls the model, what it is, and whether the server is a model node."""
-    served = await remote.json(Request("GET", "/v1/models"), _models, timeout_s=BULK_TIMEOUT_S, patient=True)
+        served = await remote.json(Request("GET", "/v1/models"), _models, timeout_s=BULK_TIMEOUT_S, patient=True)
+    except ModelNotFoundError:
+        tei = await Tei.ask(remote, timeout_s=BULK_TIMEOUT_S)
+        if tei is None:
+            raise
+        return await _probe(remote, name, local, tei.max_tokens, max_inputs=tei.max_inputs)
     model = served.get(name) or (next(iter(served.values())) if len(served) == 1 else None)
     if model is None:
         raise ModelNotFoundError(f"{remote.what} serves {sorted(served)}, not {name!r}: {remote.hint}")
@@ -185,10 +192,17 @@ async def _learn(remote: Remote, name: str, local: LocalPart) -> tuple[str, Embe
             raise UnsupportedModelError(
                 f"{remote.what} cuts text by another tokenizer than {name!r} here: name one model on both sides"
             )
-        return id_, _node_info(id_, node), True
-    probe = Request("POST", "/v1/embeddings", {"model": id_, "input": ["a"], "encoding_format": "base64"})
+        return _Learnt(id_, _node_info(id_, node), is_node=True)
+    return await _probe(remote, id_, local, model.get("max_model_len"))
+
+
+async def _probe(
+    remote: Remote, name: str, local: LocalPart, server_limit: object, *, max_inputs: int | None = None
+) -> _Learnt:
+    """One text says of how many dimensions the vectors are."""
+    probe = Request("POST", "/v1/embeddings", {"model": name, "input": ["a"], "encoding_format": "base64"})
     (item,) = await remote.json(probe, lambda reply: read_items(reply, 1), timeout_s=BULK_TIMEOUT_S)
-    return id_, _plain_info(id_, local, len(item.vector), model.get("max_model_len")), False
+    return _Learnt(name, _plain_info(name, local, len(item.vector), server_limit), max_inputs=max_inputs)
 
 
 def _models(reply: object) -> dict[str, Json]:

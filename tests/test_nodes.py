@@ -12,15 +12,18 @@ import httpx2
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from starlette.applications import Starlette
 
 from models.base import Candidate, ModelNotFoundError, ModelUnavailableError, Passage, UnsupportedModelError
 from models.fake import FakeEmbedder, FakeReranker, WordTokenizer
 from models.pace import Pace
+from models.remote import Remote
 from models.remote_embedder import Limits, LocalPart, RemoteEmbedder
 from models.remote_reranker import RemoteReranker
 from server.settings import Settings
+from tests import tei_server
 from tests.desks import GUIDE, QUESTION, open_desk, open_http, search, upload
-from tests.model_server import AppServer
+from tests.model_server import AppServer, running
 from tests.nodes import KEY, model_node, remote_of
 
 LOCAL = LocalPart(WordTokenizer(), max_tokens=256)
@@ -131,6 +134,43 @@ async def test_a_desk_whose_node_is_gone_still_answers(tmp_path: Path) -> None:
             reply = await search(http, QUESTION)
             assert reply["hits"]
             assert any("embedder 'fake' does not answer" in line for line in reply["degraded"])
+
+
+# --- text-embeddings-inference -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tei() -> Iterator[AppServer]:
+    with running(AppServer(tei_server.app())) as server:
+        yield server
+
+
+async def test_tei_embeds_in_requests_of_its_own_bound(tei: AppServer) -> None:
+    remote = await RemoteEmbedder.connect(remote_of(tei), "bge-small", LOCAL)
+    assert (remote.info.name, remote.info.max_tokens, remote.info.has_token_vectors) == ("bge-small", 256, False)
+    passages = [Passage(f"pump {n}") for n in range(3 * tei_server.MAX_INPUTS + 1)]
+    found, expected = await remote.embed_passages(passages), await FakeEmbedder().embed_passages(passages)
+    np.testing.assert_allclose([one.vector for one in found], [one.vector for one in expected], atol=1e-6)
+    assert len(await remote.embed_queries([passage.text for passage in passages])) == len(passages)
+    await remote.close()
+
+
+async def test_tei_reranks_in_requests_of_its_own_bound_and_may_start_later(tei: AppServer) -> None:
+    late = await RemoteReranker.connect(Remote("reranker 'x'", ["http://127.0.0.1:9"], hint=""), "x")
+    with pytest.raises(ModelUnavailableError, match="failed too often"):
+        await late.rerank(QUESTION, None, [Candidate("pump")])
+    late._remote.replicas = remote_of(tei).replicas  # it is there now
+    early = await RemoteReranker.connect(remote_of(tei), "x")
+    candidates = [Candidate(f"pump {n} " * n) for n in range(2 * tei_server.MAX_INPUTS + 1)]
+    for remote in (late, early):
+        scores = await remote.rerank(QUESTION, None, candidates)
+        np.testing.assert_allclose(scores, await FakeReranker().rerank(QUESTION, None, candidates), atol=1e-6)
+        await remote.close()
+
+
+async def test_a_server_that_lists_no_models_and_is_not_tei_is_refused() -> None:
+    with running(AppServer(Starlette())) as server, pytest.raises(ModelNotFoundError, match="is not there"):
+        await RemoteEmbedder.connect(remote_of(server), "fake", LOCAL)
 
 
 # --- reranking -----------------------------------------------------------------------------------------------------
