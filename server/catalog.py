@@ -172,6 +172,17 @@ class Catalog:
             catalog_documents.chunks_by_id, namespace_id, ids, snapshot=snapshot, token_bits_of=token_bits_of
         )
 
+    async def chunks_at(
+        self, states: Sequence[NamespaceState], homes: Mapping[str, str], *, token_bits_of: str | None = None
+    ) -> dict[str, StoredChunk]:
+        """`chunks` of several namespaces in one transaction, each at its state's commit. `homes`: of each chunk id the
+        name of its namespace, which one of the states has."""
+        ids: dict[str, list[str]] = {}
+        for id_, home in homes.items():
+            ids.setdefault(home, []).append(id_)
+        asked = [(s.id, ids[s.namespace.name], s.commit) for s in states if s.namespace.name in ids]
+        return await self.read(catalog_documents.chunks_by_home, asked, token_bits_of=token_bits_of)
+
     # --- keys and failures -----------------------------------------------------------------------------------------
 
     async def add_key(self, key: StoredKey) -> None:

@@ -1,6 +1,6 @@
 """Reading documents, their chunks and their text from the catalog. Functions of one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -273,6 +273,16 @@ def chunks_by_id(
             raise GoneError(f"commit {snapshot} can no longer be read: versions before {row[-1]} were swept")
         blocks.setdefault(row[0], {})[row[1]] = row[2]
     return {row[0]: _chunk(row, blocks[row[0]], bits) for row in rows}
+
+
+def chunks_by_home(
+    connection: Connection, asked: Iterable[tuple[int, Sequence[str], int]], *, token_bits_of: str | None
+) -> dict[str, StoredChunk]:
+    """Of several namespaces: each key with the ids to look up there, and the commit to read at."""
+    found: dict[str, StoredChunk] = {}
+    for key, ids, snapshot in asked:
+        found |= chunks_by_id(connection, key, ids, snapshot=snapshot, token_bits_of=token_bits_of)
+    return found
 
 
 def _chunk(row: Sequence[Any], blocks: dict[int, str], bits: dict[str, UInt8]) -> StoredChunk:

@@ -153,10 +153,9 @@ class Pipeline:
         self, ranking: Ranking, request: SearchRequest, states: Sequence[NamespaceState], read: Chunks
     ) -> tuple[SearchHit, ...]:
         """Entries with their text, each checked once more against the document's present groups."""
-        for state in states:
-            here = [e.id for e in ranking.entries if e.namespace == state.namespace.name and e.id not in read]
-            if here:
-                read.update(await self.catalog.chunks(state.id, here, state.commit, token_bits_of=None))
+        unread = {entry.id: entry.namespace for entry in ranking.entries if entry.id not in read}
+        if unread:
+            read.update(await self.catalog.chunks_at(states, unread))
         return tuple(
             SearchHit(read[entry.id], entry.namespace, entry.score, entry.ranks)
             for entry in ranking.entries

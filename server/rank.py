@@ -137,13 +137,11 @@ class Ranker:
     async def _read(
         self, homes: Mapping[str, str], states: Sequence[NamespaceState], read: Chunks, trace: Trace
     ) -> None:
-        """Chunks with their text and, where the reranker wants them, token vectors: one catalog read a namespace."""
+        """Chunks with their text and, where the reranker wants them, token vectors: one catalog read."""
         assert self.reranking is not None
         bits_of = self.embedder.info.fingerprint if self.reranking.reads_tokens else None
         with trace.span("read"):
-            for state in states:
-                ids = [id_ for id_, home in homes.items() if home == state.namespace.name]
-                read.update(await self.catalog.chunks(state.id, ids, state.commit, token_bits_of=bits_of))
+            read.update(await self.catalog.chunks_at(states, homes, token_bits_of=bits_of))
 
     async def _rerank(
         self,

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -296,6 +297,25 @@ async def test_an_embedder_that_fails_leaves_bm25_and_says_so(desk: Desk) -> Non
     assert result.hits
     assert set(result.hits[0].ranks) == {"bm25"}
     assert result.degraded[0].startswith("embedding: ")
+
+
+@pytest.mark.parametrize("rerank", [False, True])
+async def test_a_search_of_several_namespaces_reads_the_catalog_twice_at_most(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, rerank: bool
+) -> None:
+    for name in ("east", "west"):
+        await ingest(desk, {f"{name}.md": GUIDE}, Target("docs", name))
+    reads, read = 0, Catalog.read
+
+    async def counted(self: Catalog, *args: Any, **kwargs: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await read(self, *args, **kwargs)
+
+    monkeypatch.setattr(Catalog, "read", counted)
+    result = await desk.pipeline.search(asked(namespaces=("default", "east", "west"), rerank=rerank))
+    assert {(hit.namespace, hit.chunk.uri) for hit in result.hits} >= {("east", "east.md"), ("west", "west.md")}
+    assert reads <= 2
 
 
 # --- answer ----------------------------------------------------------------------------------------------------------
