@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from models.base import Candidate, Float32, ModelUnavailableError, QueryEmbedding, RerankerInfo
+from models.base import Candidate, Float32, ModelNotFoundError, ModelUnavailableError, QueryEmbedding, RerankerInfo
 from models.remote import MalformedReplyError, Remote, Request, as_list, as_object, together
 from models.tei import Tei
 
@@ -28,7 +28,8 @@ class RemoteReranker:
     async def connect(cls, remote: Remote, name: str) -> "RemoteReranker":
         """A server that does not answer yet is asked which shape it speaks when it is needed."""
         reranker = cls(remote, name)
-        await reranker._learn(_LEARN_TIMEOUT_S)
+        with suppress(ModelUnavailableError):
+            await reranker._learn(_LEARN_TIMEOUT_S)
         return reranker
 
     async def rerank(self, query: str, embedding: QueryEmbedding | None, candidates: Sequence[Candidate]) -> Float32:
@@ -41,16 +42,19 @@ class RemoteReranker:
         texts = [candidate.text or _BLANK for candidate in candidates]
         size = self._tei.max_inputs if self._tei else len(texts)
         parts = [texts[at : at + size] for at in range(0, len(texts), size)]
-        return np.concatenate(await together([self._score(query, part) for part in parts]))
+        try:
+            return np.concatenate(await together([self._score(query, part) for part in parts]))
+        except ModelNotFoundError:  # a gateway may have answered while the server behind it started
+            self._is_known = False
+            raise
 
     async def close(self) -> None:
         await self._remote.close()
 
     async def _learn(self, timeout_s: float) -> None:
-        """TEI tells by its /info; all others are taken to speak Cohere's shape, for now also one that does not say."""
-        with suppress(ModelUnavailableError):
-            self._tei = await Tei.ask(self._remote, timeout_s=timeout_s)
-            self._is_known = True
+        """TEI tells by its /info; all others are taken to speak Cohere's shape. Raises ModelUnavailableError."""
+        self._tei = await Tei.ask(self._remote, timeout_s=timeout_s)
+        self._is_known = True
 
     async def _score(self, query: str, texts: Sequence[str]) -> Float32:
         return await self._remote.json(

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Self
 
-from models.base import ModelNotFoundError, UnsupportedModelError
-from models.remote import MalformedReplyError, Remote, Request, as_object
+from models.base import ModelError
+from models.remote import MalformedReplyError, Remote, Request, StatusError, as_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +16,18 @@ class Tei:
 
     @classmethod
     async def ask(cls, remote: Remote, *, timeout_s: float) -> Self | None:
-        """None where the server is another. Raises ModelUnavailableError if nobody answers."""
+        """None where the server is another, whatever it answers. Raises ModelUnavailableError if nobody answers."""
         try:
             return await remote.json(Request("GET", "/info"), cls._read, timeout_s=timeout_s)
-        except (ModelNotFoundError, UnsupportedModelError):
-            return None
+        except ModelError as exc:
+            if isinstance(exc.__cause__, StatusError | MalformedReplyError):
+                return None
+            raise
 
     @classmethod
     def _read(cls, reply: object) -> Self | None:
         info = as_object(reply)
-        if "model_id" not in info:
-            return None
         max_tokens, max_inputs = info.get("max_input_length"), info.get("max_client_batch_size")
-        if not (isinstance(max_tokens, int) and isinstance(max_inputs, int) and min(max_tokens, max_inputs) > 0):
-            raise MalformedReplyError(f"an /info of text-embeddings-inference that says no limits: {info!r:.80}")
-        return cls(max_tokens, max_inputs)
+        if "model_id" in info and isinstance(max_tokens, int) and isinstance(max_inputs, int):
+            return cls(max_tokens, max(max_inputs, 1))
+        return None

@@ -1,8 +1,6 @@
 """The composition root, and the desk that holds what it built. build_models and build_stores name concrete backends."""
 
 import logging
-import os
-import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING
 from indexers.base import Index, IndexerError
 from indexers.bm25 import Bm25
 from indexers.chunk import Chunker, ChunkSettings
+from models import cpu
 from models.base import UnsupportedModelError
 from models.store import ModelStore
 from server.base import InvalidRequestError
@@ -149,12 +148,7 @@ async def build_node(settings: Settings) -> Node:
 
 def _share(settings: Settings) -> Share:
     embeds_here = settings.runtime == "openvino" and not settings.embedder_urls
-    return Share(settings.ingestion_share if embeds_here else 0.0, settings.threads or _cores())
-
-
-def _cores() -> int:
-    """Those that this process may use; where the system does not say, all."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return Share(settings.ingestion_share if embeds_here else 0.0, settings.threads or cpu.cores())
 
 
 def _jobs(settings: Settings, catalog: Catalog, pipeline: Pipeline, redis: "Redis | None") -> Jobs:

@@ -108,14 +108,19 @@ class Pipeline:
             with trace.span("states"):
                 states = await self._states(request)
             read: Chunks = {}
+            is_computed = False
+
+            async def rank() -> Ranking:
+                nonlocal is_computed
+                is_computed = True
+                return await self.ranker.rank(request, states, read, trace)
+
             ranking, cached = await self.rankings.get(
-                self._key(request, states),
-                lambda: self.ranker.rank(request, states, read, trace),
-                keep=lambda ranking: not ranking.degraded,
+                self._key(request, states), rank, keep=lambda ranking: not ranking.degraded
             )
             with trace.span("read"):
                 hits = await self._hits(ranking, request, states, read)
-        if not cached:
+        if is_computed:
             with trace.span("held", outside=True):
                 await self.share.hold(began)
         result = SearchResult(

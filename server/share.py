@@ -59,7 +59,7 @@ class Share:
     async def hold(self, began: float) -> None:
         """Wait until the answer of a search that began then, and is ready now, may go."""
         now = self._clock()
-        self._search_s += NEWEST * (now - began - self._search_s)
+        self._search_s += NEWEST * (min(now - began, HELD_S) - self._search_s)  # one slow search says little of others
         if self._is_held and self._ingestions and (wait_s := self.take(began) - now) > 0:
             await asyncio.sleep(wait_s)
 

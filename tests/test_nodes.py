@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 
 from models.base import Candidate, ModelNotFoundError, ModelUnavailableError, Passage, UnsupportedModelError
 from models.fake import FakeEmbedder, FakeReranker, WordTokenizer
@@ -165,6 +168,26 @@ async def test_tei_reranks_in_requests_of_its_own_bound_and_may_start_later(tei:
     for remote in (late, early):
         scores = await remote.rerank(QUESTION, None, candidates)
         np.testing.assert_allclose(scores, await FakeReranker().rerank(QUESTION, None, candidates), atol=1e-6)
+        await remote.close()
+
+
+@pytest.mark.parametrize("status", [200, 403, 502])
+async def test_a_reranker_whose_info_is_a_web_page_is_asked_in_coheres_shape(status: int) -> None:
+    async def page(_: Request) -> Response:
+        return HTMLResponse("<p>Welcome</p>", status)
+
+    async def rerank(request: Request) -> Response:
+        documents = (await request.json())["documents"]
+        return JSONResponse({"results": [{"index": i, "relevance_score": i} for i in range(len(documents))]})
+
+    app = Starlette(routes=[Route("/info", page), Route("/v1/rerank", rerank, methods=["POST"])])
+    with running(AppServer(app)) as server:
+        remote = await RemoteReranker.connect(remote_of(server), "x")
+        remote._remote.replicas = remote_of(
+            server
+        ).replicas  # a replica that failed at /info is left alone for a second
+        for _ in range(2):
+            assert (await remote.rerank(QUESTION, None, [Candidate("a"), Candidate("b")])).tolist() == [0, 1]
         await remote.close()
 
 

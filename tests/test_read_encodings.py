@@ -1,9 +1,11 @@
 """Encodings: which one a file is read in, whatever it claims, and what is said of bytes that fit none."""
 
 import json
+import random
 
 import pytest
 
+from indexers.base import UnreadableError
 from indexers.canonical import canonical
 from indexers.read import ReadResult, read
 from tests.test_read import MIB, read_one
@@ -172,6 +174,8 @@ LANGUAGES = [  # code pages, and what is said in one language
         "펌프는 육 개월마다 점검해야 합니다. 기술자가 먼저 패킹을 교체한 다음 "
         "압력을 측정합니다. 누출이 있으면 즉시 보고하십시오.",
     ),
+    ("cp1252", "The pump leaks at the seal. We don’t know why; it’s the engineer’s task to find out."),
+    ("cp1252", "It costs 1,250 € and 90 € more. Then it costs 1,250 € again, and 90 € more."),
     (
         "cp1252",
         "The pump’s price is £1,250 ± 5 %; it runs at 25 °C. See “Appendix” — the engineer’s note, §4.",
@@ -208,6 +212,18 @@ def test_what_a_mail_says_of_its_charset_counts(lines: int) -> None:
     words = "Pompa powinna być serwisowana co sześć miesięcy przez technika, który najpierw wymieni uszczelkę."
     mail = f"From: a@b\n{header[:400]}Content-Type: text/plain; charset=ISO-8859-2\n{header}\n{words}"
     assert words in read_one(mail.encode("iso-8859-2"), "a.txt").text
+
+
+def test_noise_without_a_nul_is_no_text() -> None:
+    noise = random.Random(0)
+    refused = 0
+    for _ in range(50):
+        data = bytes(noise.choices(range(1, 256), k=2000))
+        try:
+            read_one(data, "a.txt")
+        except UnreadableError:
+            refused += 1
+    assert refused == 50
 
 
 @pytest.mark.parametrize("uri", ["a.txt", "a.md", "a.csv", "a.html", "a.json", "a.jsonl"])

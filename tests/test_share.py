@@ -1,11 +1,13 @@
 import asyncio
 import time
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models import cpu
 from server.share import BURST, GIVE_WAY_S, HELD_S, Share
 
 MS = st.floats(0, 0.1)
@@ -88,3 +90,19 @@ async def test_a_bulk_step_waits_for_no_endless_search() -> None:
     share = Share(0.0)
     with share.computing():
         await asyncio.wait_for(share.give_way(), 100 * GIVE_WAY_S)
+
+
+async def test_one_slow_search_holds_no_answers_of_a_client_that_pauses() -> None:
+    clock = Clock()
+    share = Share(0.75, cores=2, clock=clock)
+    began, clock.now = clock.now, clock.now + 5.0
+    await share.hold(began)
+    assert list(one_client(share, clock, 50, takes_s=0.01, pause_s=0.19)) == pytest.approx([0.01] * 50)
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("max 100000\n", None), ("150000 100000\n", 2), ("10000 100000", 1)])
+def test_cores_are_those_of_the_control_group(tmp_path: Path, quota: str, expected: int | None) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(quota)
+    usable = cpu.cores(tmp_path / "none")
+    assert cpu.cores(file) == (usable if expected is None else min(usable, expected))

@@ -27,7 +27,14 @@ _LABELS = {
 # names itself, in a mail's header say, need fit it nearly as well as the best.
 _COMMON = ("cp1252", "cp1251", "cp1250")
 _EQUAL, _CLAIMED = 0.985, 0.8
-_UNUSED = ("iso8859-3", "iso8859-4", "iso8859-10", "iso8859-14", "iso8859-16", "hp-roman8")  # by whatever is still read
+# What is looked for: what browsers know (WHATWG Encoding Standard), and the commonest pages of DOS and the old Mac.
+_KNOWN = (
+    "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874",
+    "iso8859-1", "iso8859-2", "iso8859-5", "iso8859-6", "iso8859-7", "iso8859-8", "iso8859-9", "iso8859-13",
+    "iso8859-15", "koi8-r", "koi8-u", "cp866", "cp437", "cp850", "cp852", "mac-roman", "mac-cyrillic",
+    "cp932", "shift_jis_2004", "euc_jis_2004", "gb18030", "hz", "big5hkscs", "cp949", "euc_kr", "iso2022_kr",
+    "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-7",
+)  # fmt: skip
 _SAMPLE_BYTES = 1 << 17
 _JAPANESE = b"\x1b$B"  # two bytes a character from here on, in ISO-2022-JP
 _LEAD_BYTES = 512
@@ -37,7 +44,7 @@ _INNER_BYTES = bytes(range(0x30, 0x100))
 # cut to their ends. NUL stays: it tells that this is no such text.
 _ASCII_RUN = re.compile(rb"([\x01-\x7f]{32})[\x01-\x7f]+([\x01-\x7f]{32})")
 _CLAIM, _CLAIM_BYTES = re.compile(rb"(?:charset|coding)[:= ]{1,10}[\"']?([a-zA-Z0-9_-]+)", re.IGNORECASE), 8192
-_CONTROL = re.compile("[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffe\uffff]")
+_CONTROL = re.compile("[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,12 @@ def _detected(raw: Raw) -> Decoded:
     likely: dict[str, float] = {}  # the likeliest first
     if b"\0" not in sample:
         found = chardet.detect_all(
-            sample, prefer_superset=False, compat_names=False, max_bytes=len(sample), exclude_encodings=_UNUSED
+            sample,
+            ignore_threshold=True,
+            prefer_superset=False,
+            compat_names=False,
+            max_bytes=len(sample),
+            include_encodings=_KNOWN,
         )
         for one in found:
             if name := _codec(one["encoding"]):
@@ -141,8 +153,7 @@ def _detected(raw: Raw) -> Decoded:
 def _sample(data: bytes) -> bytes:
     """What the encoding is found by: the file, of a long one 128 KiB from the first place that is not UTF-8.
 
-    Such a place is always in it, so that a file beyond ASCII is found to be neither "ascii" nor "utf-8". What the file
-    says of its charset, in a mail's header say, goes before it.
+    Such a place is always in it, so that a file beyond ASCII is found to be neither "ascii" nor "utf-8".
     """
     if len(data) > _SAMPLE_BYTES:
         try:
