@@ -10,7 +10,7 @@ IndexerError
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -115,6 +115,13 @@ class Chunk:
 
 
 # --- the index -----------------------------------------------------------------------------------------------------
+
+
+GiveWay = Callable[[], Awaitable[None]]  # awaited before a step of bulk work, so that searches may go first
+
+
+async def at_once() -> None:
+    """Give way to nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,15 @@ loop out of it, and let a search in between two slices of a write.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
-from indexers.base import Float32, Hit, Metadata, Namespace, Point, StoredPoint, View
+from indexers.base import Float32, GiveWay, Hit, Metadata, Namespace, Point, StoredPoint, View, at_once
+from indexers.bounded import slices
 from indexers.edge_shard import MAX_SLICE
 from indexers.edge_shards import OpenShards, ShardLimits
 from indexers.point import check_groups, checked_metadata, checked_points
@@ -22,16 +23,10 @@ _SCAN_SLICE = 256  # points read by one call: about 10 ms
 _PUT_SLICE = 24  # points stored by one: 3 ms, with their terms
 
 
-async def at_once() -> None:
-    """Give way to nothing."""
-
-
 class EdgeIndex:
     """Implements indexers.base.Index. One process may own `root`; who takes the lock is the caller's business."""
 
-    def __init__(
-        self, root: Path, limits: ShardLimits, compact_from: int, give_way: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, root: Path, limits: ShardLimits, compact_from: int, give_way: GiveWay) -> None:
         self._searches = ThreadPoolExecutor(2, thread_name_prefix="edge-search")  # one for each leg
         self._writes = ThreadPoolExecutor(1, thread_name_prefix="edge-write")
         self._shards = OpenShards(root, limits, self._writes)
@@ -46,7 +41,7 @@ class EdgeIndex:
         max_open_shards: int = 64,
         compact_from: int = 10_000,
         large_from: int = 500,
-        give_way: Callable[[], Awaitable[None]] = at_once,
+        give_way: GiveWay = at_once,
     ) -> "EdgeIndex":
         """Open the index under a folder, which is made if need be; shards are opened when they are used. A sweep after
         which more points were removed than are left, and at least `compact_from`, copies these into a new shard; so
@@ -75,7 +70,7 @@ class EdgeIndex:
 
     async def put(self, namespace: Namespace, points: Sequence[Point], commit: int) -> None:
         async with self._shards.write(namespace) as shard:
-            for some in _slices(await self._in_turn(checked_points, shard.spec, points), _PUT_SLICE):
+            for some in slices(await self._in_turn(checked_points, shard.spec, points), _PUT_SLICE):
                 await self._in_turn(shard.put, some, commit)
             is_outgrown = not shard.is_large and await self._write(shard.count, None) >= self._large_from
         if is_outgrown:
@@ -83,7 +78,7 @@ class EdgeIndex:
 
     async def delete(self, namespace: Namespace, ids: Sequence[str], commit: int) -> None:
         async with self._shards.write(namespace) as shard:
-            for some in _slices(ids):
+            for some in slices(ids, MAX_SLICE):
                 await self._in_turn(shard.stamp, some, commit, commit + 1)
 
     async def patch(
@@ -93,13 +88,13 @@ class EdgeIndex:
         check_groups(groups or ())
         distinct = None if groups is None else tuple(dict.fromkeys(groups))
         async with self._shards.write(namespace) as shard:
-            for some in _slices(ids):
+            for some in slices(ids, MAX_SLICE):
                 await self._in_turn(shard.patch, some, changes, distinct, commit)
 
     async def fetch(self, namespace: Namespace, ids: Sequence[str], view: View) -> dict[str, Point]:
         found: dict[str, Point] = {}
         async with self._shards.use(namespace) as shard:
-            for some in _slices(ids):
+            for some in slices(ids, MAX_SLICE):
                 found |= {point.id: point for point in await self._search(shard.fetch, some, view)}
         return found
 
@@ -132,7 +127,7 @@ class EdgeIndex:
 
     async def purge(self, namespace: Namespace, ids: Sequence[str]) -> None:
         async with self._shards.write(namespace) as shard:
-            for some in _slices(ids):
+            for some in slices(ids, MAX_SLICE):
                 await self._each(partial(shard.versions_of, some), shard.remove)
             await self._write(shard.note_removed)
 
@@ -167,7 +162,7 @@ class EdgeIndex:
         """Change points by slices until none is found; returns how many were changed."""
         changed = 0
         while found := await self._write(find):
-            for some in _slices(found):
+            for some in slices(found, MAX_SLICE):
                 await self._in_turn(change, some)
             changed += len(found)
         return changed
@@ -178,8 +173,3 @@ class EdgeIndex:
 
     async def _search(self, call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._searches, call, *arguments)
-
-
-def _slices(items: Sequence[T], size: int = MAX_SLICE) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from indexers.base import DenseIndex, Index, TextIndex
+from indexers.base import DenseIndex, GiveWay, Index, TextIndex, at_once
 from server.base import InvalidRequestError
 from server.cache import Beneath
 from server.catalog import Catalog
@@ -14,7 +14,6 @@ from server.rank import Ranking
 from server.rates import LocalRates, Rates
 from server.secret import read_secret
 from server.settings import Settings
-from server.share import GiveWay, at_once
 
 if TYPE_CHECKING:
     from server.redis import Redis

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from indexers.base import Document, Metadata, UnreadableError
+from indexers.base import Document, GiveWay, Metadata, UnreadableError, at_once
 from indexers.chunk import Chunker
 from indexers.read import ReadResult, extractor, is_current, read
 from indexers.sources import Source, Upload
@@ -35,7 +35,6 @@ from server.originals import AT_ONCE, Originals
 from server.prepare import NewText, Preparation, Read, Window
 from server.prune import prune, prune_parts
 from server.settings import Settings
-from server.share import GiveWay
 from server.telemetry import Stages
 
 LOOKUP = 64  # sources whose stored state is looked up in one catalog read
@@ -82,10 +81,6 @@ class Receipt:
 
 
 OnProgress = Callable[[Tally], None]
-
-
-async def at_once() -> None:
-    """Wait for nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What refdesk does, a screen each: search documents, answer from them, ingest them. Read this file first.
 
 search: states → (cache) → rank → hits.   answer: search → context → generate → cite.
-ingest: read → keep → chunk → embed → commit (server/ingest.py).
+ingest: read → keep → chunk → embed → commit (server/ingest.py). Beside one, answers may be held (server/share.py).
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from indexers.base import CollectionSpec, Float32, Index, IndexUnavailableError, View
+from indexers.base import CollectionSpec, Float32, Index, IndexUnavailableError, View, at_once
 from indexers.chunk import Chunker
 from indexers.filter import to_json
 from indexers.point import check_groups, checked_metadata
@@ -44,7 +44,7 @@ from server.context import assemble
 from server.fetch import Sources
 from server.generate import Generation, generate, options_of, or_fallback, room_for_passages
 from server.group import BeforeCommit
-from server.ingest import Ingestion, OnProgress, Receipt, Target, at_once
+from server.ingest import Ingestion, OnProgress, Receipt, Target
 from server.originals import Originals
 from server.prompt import REFUSAL, build_prompt, is_refusal
 from server.rank import Chunks, Ranker, Ranking

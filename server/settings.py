@@ -59,7 +59,7 @@ class Settings(BaseSettings):
         ge=0,
         lt=1,
         description="Of the cores, what searches that come without a pause leave to an ingestion that embeds on them: "
-        "their answers are held, until 33 ms after the question at most; 0: never.",
+        "their answers are held, until 32 ms after the question at most; 0: never.",
     )
     batch_tokens: int = Field(default=4096, ge=64, description="Token budget of one embedding batch, padding counted.")
 

@@ -7,20 +7,14 @@ And what holds the interpreter for some milliseconds lets the searches end that 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-
-GiveWay = Callable[[], Awaitable[None]]
 
 BURST = 10  # searches that may come at once
 HELD_S = 0.032  # from a search's beginning: an answer that is ready later is not held, which leaves an ingestion less
 FIRST_GUESS_S = 0.01  # what a search takes, before any was measured
 NEWEST = 0.1  # the newest search's part in the running mean of what one takes
 GIVE_WAY_S = 0.015  # a bulk step waits no longer for the searches: under many clients there is always one
-
-
-async def at_once() -> None:
-    """Give way to nothing."""
 
 
 class Share:

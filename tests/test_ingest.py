@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from indexers.base import at_once
 from indexers.sources import Upload
 from server.build import Desk
-from server.ingest import Target, at_once
+from server.ingest import Target
 from tests.desks import open_desk, text_file
 
 TARGET = Target("docs")

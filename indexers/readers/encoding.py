@@ -141,13 +141,13 @@ def _detected(raw: Raw) -> Decoded:
                 likely.setdefault(name, one["confidence"])
     if not likely:
         raise raw.refuse("type mismatch", "its bytes are text in no encoding; if it is text, save it as UTF-8")
-    best = max(likely.values())
+    best, most = next(iter(likely.items()))
     claims = [_codec(label.decode()) for label in _CLAIM.findall(raw.data[:_CLAIM_BYTES])]
     for names, share in ((claims, _CLAIMED), (_COMMON, _EQUAL)):
         for name in names:
-            if name is not None and likely.get(name, 0.0) >= share * best:
+            if name is not None and likely.get(name, 0.0) >= share * most:
                 return _replacing(raw.data, name)
-    return _replacing(raw.data, next(iter(likely)))
+    return _replacing(raw.data, best)
 
 
 def _sample(data: bytes) -> bytes:
