@@ -11,13 +11,13 @@ export UV_NO_PROGRESS := 1
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-demo: .venv/ok ## ingest refdesk's own documentation and ask it three questions
-	$(RUN)/python -m server demo
+demo: .venv/bin/refdesk ## ingest refdesk's own documentation and ask it three questions
+	$(RUN)/refdesk demo
 
-serve: .venv/ok ## start the server on the default data folder
-	$(RUN)/python -m server serve
+serve: .venv/bin/refdesk ## start the server on the default data folder
+	$(RUN)/refdesk serve
 
-test: .venv-dev/ok lint ## lint, types, import contracts, then the tests
+test: .venv-dev/bin/refdesk lint ## lint, types, import contracts, then the tests
 	$(DEV)/python -m pytest
 
 lint: .venv-dev/ok ## ruff, mypy, import-linter
@@ -26,8 +26,8 @@ lint: .venv-dev/ok ## ruff, mypy, import-linter
 	$(DEV)/mypy
 	$(DEV)/lint-imports
 
-eval: $(if $(DATASET),,no-dataset) .venv-dev/ok ## retrieval quality: make eval DATASET=../shared/data/scifact ARGS="--limit 50"
-	$(DEV)/python -m server eval $(DATASET) $(ARGS)
+eval: $(if $(DATASET),,no-dataset) .venv-dev/bin/refdesk ## retrieval quality: make eval DATASET=../shared/data/scifact ARGS="--limit 50"
+	$(DEV)/refdesk eval $(DATASET) $(ARGS)
 
 no-dataset:
 	@echo "make eval: of which data? DATASET=FOLDER in BEIR's layout, as ../shared/data/scifact, or a file of questions" >&2
@@ -63,3 +63,9 @@ clean: ## remove the environments and caches
 	$(UV) venv -q --clear --python $(PYTHON) .venv-dev
 	$(UV) pip sync -q --require-hashes --python .venv-dev requirements/dev.txt
 	@touch $@
+
+# The command of an environment, from any folder. Nothing is built: what it imports is this folder.
+%/bin/refdesk: %/ok
+	@echo '$(CURDIR)' > "$$($*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/refdesk.pth"
+	@printf '#!/bin/sh\nexec "%s" -P -m server "$$@"\n' '$(CURDIR)/$*/bin/python' > $@
+	@chmod +x $@

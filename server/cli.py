@@ -214,8 +214,8 @@ def evaluate(ctx: typer.Context) -> int:
         command = importlib.import_module("eval.run")  # by name: eval stands above server, and may not be there at all
     except ModuleNotFoundError as exc:
         raise InvalidRequestError(
-            f"{exc.name!r} is not installed, which evaluation needs: run `make .venv-dev/ok` in refdesk's source "
-            "folder, then `.venv-dev/bin/python -m server eval`"
+            f"{exc.name!r} is not installed, which evaluation needs: run `make .venv-dev/bin/refdesk` in refdesk's "
+            "source folder, then `.venv-dev/bin/refdesk eval`"
         ) from exc
     code: int = command.main(ctx.args, ctx.obj)
     return code

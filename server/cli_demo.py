@@ -93,8 +93,8 @@ def _in_turn(lists: list[list[str]]) -> list[str]:
 
 def _command(data_dir: Path) -> str:
     """How this very command line was started, on that data folder."""
-    started = Path(sys.argv[0])
-    program = [sys.executable, "-m", "server"] if started.name == "__main__.py" else [started.name]
+    script = Path(sys.executable).with_name("refdesk")
+    program = [str(script)] if script.exists() else [sys.executable, "-m", "server"]
     here = Path.cwd()
     shown = [str(Path(p).relative_to(here)) if Path(p).is_relative_to(here) else p for p in program]
     return shlex.join([*shown, "--data-dir", str(data_dir)])

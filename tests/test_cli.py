@@ -198,8 +198,16 @@ def test_without_what_evaluation_needs_the_way_to_it_is_named(
     monkeypatch.setitem(sys.modules, "eval.run", None)  # an import that fails as that of a missing package
     assert run_command(["eval", "questions.csv"]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "run `make .venv-dev/ok` in refdesk's source folder, then `.venv-dev/bin/python -m server eval`" in said
-    assert ".venv-dev/ok:" in Path("Makefile").read_text()
+    assert "run `make .venv-dev/bin/refdesk` in refdesk's source folder, then `.venv-dev/bin/refdesk eval`" in said
+    assert "%/bin/refdesk: %/ok" in Path("Makefile").read_text()
+
+
+def test_the_command_works_from_any_folder_and_imports_nothing_of_it(tmp_path: Path) -> None:
+    Path(tmp_path, "server.py").write_text("raise SystemExit('a document was run')")
+    command = Path(sys.executable).with_name("refdesk")  # `make test` has made it
+    ran = subprocess.run([command, "--data-dir", "d", "models"], cwd=tmp_path, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "all-MiniLM-L6-v2" in ran.stdout
 
 
 def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
