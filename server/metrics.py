@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -53,31 +53,50 @@ class Metrics:
         self.sentences = Counter(
             "refdesk_sentences_total", "Sentences answered, by support.", ["supported"], registry=r
         )
-        self.degraded = Counter("refdesk_degraded_total", "Replies with a part missing.", registry=r)
+        self.degraded = Counter(
+            "refdesk_degraded_total", "Replies that did without a part, by the part.", ["part"], registry=r
+        )
         self.documents = Counter("refdesk_documents_total", "Documents ingested, by outcome.", ["outcome"], registry=r)
+        self.ingesting = Counter(
+            "refdesk_ingestion_seconds_total",
+            "Time that ingestions were busy in each stage; stages run side by side.",
+            ["stage"],
+            registry=r,
+        )
 
     def count_error(self, error: Exception) -> None:
         self.errors.labels(type(error).__name__).inc()
 
     def count_search(self, result: SearchResult) -> None:
+        self._count_search(result)
+        self._count_degraded(result.degraded)
+
+    def _count_search(self, result: SearchResult) -> None:
         self.cache.labels("l1", "hit" if result.cached == "l1" else "miss").inc()
         if self.has_l2 and result.cached != "l1":
             self.cache.labels("l2", "hit" if result.cached == "l2" else "miss").inc()
         self.tokens.labels("query").inc(result.query_tokens)
-        if result.degraded:
-            self.degraded.inc()
+
+    def _count_degraded(self, lines: Sequence[str]) -> None:
+        """Count a reply once for each part that it did without: a leg, `embedding`, `reranker`, `vectors`, `context` or
+        `generator`, the word with which the line about it begins."""
+        for part in {line.partition(" ")[0].rstrip(":") for line in lines}:
+            self.degraded.labels(part).inc()
 
     def count_answer(self, answer: Answer) -> None:
-        self.count_search(answer.search)
+        self._count_search(answer.search)
+        self._count_degraded(answer.degraded)  # the search's parts are among them
         self.answers.labels("refused" if answer.refused else "answered").inc()
         self.tokens.labels("prompt").inc(answer.usage.prompt_tokens)
         self.tokens.labels("completion").inc(answer.usage.completion_tokens)
         for sentence in answer.sentences:
             self.sentences.labels("yes" if sentence.supported else "no").inc()
 
-    def count_documents(self, outcomes: Mapping[str, int]) -> None:
+    def count_documents(self, outcomes: Mapping[str, int], stages_s: Mapping[str, float]) -> None:
         for outcome, count in outcomes.items():
             self.documents.labels(outcome).inc(count)
+        for stage, seconds in stages_s.items():
+            self.ingesting.labels(stage).inc(seconds)
 
     def expose(self) -> bytes:
         """The text format that Prometheus scrapes."""

@@ -67,7 +67,7 @@ async def upload(request: Request, caller: Writer) -> Response:
 
 def count_receipt(metrics: Metrics, receipt: Receipt) -> None:
     """Put an ingestion into the metrics."""
-    metrics.count_documents({**_outcomes(receipt), "failed": len(receipt.tally.failures)})
+    metrics.count_documents({**_outcomes(receipt), "failed": len(receipt.tally.failures)}, receipt.stages_s)
     metrics.tokens.labels("ingested").inc(receipt.tally.tokens)
 
 

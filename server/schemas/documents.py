@@ -198,6 +198,7 @@ def receipt_reply(receipt: Receipt) -> bytes:
             "document_ids": receipt.document_ids,
             "commit": receipt.commit,
             "seconds": receipt.seconds,
+            "stages_s": receipt.stages_s,
         }
     )
 

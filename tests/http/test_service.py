@@ -54,6 +54,30 @@ async def test_openapi_lists_the_errors_of_the_table(http: httpx2.AsyncClient) -
     assert (await http.get("/docs")).status_code == 404  # the page would load from a CDN
 
 
+def samples_of(scrape: str) -> dict[tuple[str, ...], float]:
+    """Each sample by its name and the values of its labels."""
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(scrape)
+        for sample in family.samples
+    }
+
+
+async def test_metrics_count_what_replies_did_without_and_what_ingestions_took(tmp_path: Path) -> None:
+    away = {"generator": "llm", "generator_urls": ["http://127.0.0.1:9"], "generator_context_length": 4096}
+    async with open_desk(tmp_path, **away) as desk, open_http(desk) as http:
+        receipt = await upload(http, {"guide.md": GUIDE})
+        body = {"model": "docs", "messages": [{"role": "user", "content": QUESTION}]}
+        assert (await http.post("/v1/chat/completions", json=body)).json()["refdesk"]["degraded"]
+        await desk.pipeline.models.embedder.close()
+        for question in ("one", "two"):
+            assert (await search(http, f"the Kestrel pump {question}"))["degraded"]
+        samples = samples_of((await http.get("/metrics")).text)
+    degraded = {part[0]: count for (name, *part), count in samples.items() if name == "refdesk_degraded_total"}
+    assert degraded == {"generator": 1, "embedding": 2, "reranker": 2}
+    assert samples["refdesk_ingestion_seconds_total", "embed"] == receipt["stages_s"]["embed"] > 0
+
+
 async def test_metrics_count_requests_stages_errors_and_tokens(desk: Desk) -> None:
     async with open_http(desk) as http:
         await search(http, "a question for the metrics")
@@ -62,11 +86,7 @@ async def test_metrics_count_requests_stages_errors_and_tokens(desk: Desk) -> No
         body = {"model": "docs", "messages": [{"role": "user", "content": QUESTION}]}
         await http.post("/v1/chat/completions", json=body)
         scrape = (await http.get("/metrics")).text
-    samples = {
-        (sample.name, *sorted(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(scrape)
-        for sample in family.samples
-    }
+    samples = samples_of(scrape)
     assert samples["refdesk_requests_total", "/v1/search", "200", "POST"] == 2
     assert samples["refdesk_requests_total", "/v1/search", "400", "POST"] == 1
     assert samples["refdesk_errors_total", "FilterError"] == 1
