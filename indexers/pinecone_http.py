@@ -38,7 +38,8 @@ class PineconeHttp:
 
     def __init__(self, url: str, api_key: str, *, timeout_s: float, retries: Retries) -> None:
         headers = {"Api-Key": api_key, "X-Pinecone-Api-Version": API_VERSION, "Content-Type": "application/json"}
-        self._client = httpx2.AsyncClient(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s)
+        # trust_env: what is sent goes to the host that the settings name, past any proxy that the environment does
+        self._client = httpx2.AsyncClient(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s, trust_env=False)
         self._retries = retries
         self._is_closed = False
 

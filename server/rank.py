@@ -111,7 +111,7 @@ class Ranker:
     async def _retrieve(
         self, request: SearchRequest, states: Sequence[NamespaceState], trace: Trace
     ) -> tuple[QueryEmbedding | None, Retrieved]:
-        """Embed beside the BM25 legs; an embedding that fails leaves these."""
+        """Embed beside the BM25 legs; an embedding that fails, or is late, leaves these."""
         embedding = asyncio.ensure_future(self._embed(request.question, trace))
         try:
             retrieved = await retrieve(
@@ -124,7 +124,8 @@ class Ranker:
             )
         finally:
             embedding.cancel()
-        return None if embedding.exception() else embedding.result(), retrieved
+        is_there = embedding.done() and not embedding.cancelled() and embedding.exception() is None
+        return embedding.result() if is_there else None, retrieved
 
     async def _embed(self, question: str, trace: Trace) -> QueryEmbedding:
         async def compute() -> QueryEmbedding:

@@ -40,12 +40,13 @@ class Question:
     embedding: "QueryEmbedding | asyncio.Future[QueryEmbedding]"
 
     async def embedded(self) -> QueryEmbedding:
-        """Raises ModelError if the task failed."""
-        return await self.embedding if isinstance(self.embedding, asyncio.Future) else self.embedding
+        """Raises ModelError if the task failed. Whoever stops waiting leaves it to the others."""
+        return await asyncio.shield(self.embedding) if isinstance(self.embedding, asyncio.Future) else self.embedding
 
 
 async def in_time(what: str, timeout_s: float, answer: Awaitable[T]) -> T:
-    """The index's answer. Raises IndexUnavailableError, naming what was asked, if it fails or is not there in time."""
+    """The answer of the index, or of what a leg waits for. Raises IndexUnavailableError, naming what was asked, if the
+    index fails or it is not there in time."""
     try:
         async with asyncio.timeout(timeout_s):
             return await answer
@@ -81,9 +82,11 @@ async def retrieve(
 
     async def ask_dense(state: NamespaceState, view: View) -> Leg | str:
         try:
-            vector = (await question.embedded()).vector
+            vector = (await in_time("embedding", timeout_s, question.embedded())).vector
         except ModelError as exc:
             return f"embedding: {exc}"
+        except IndexUnavailableError as exc:
+            return str(exc)
         return await ask("dense", state, lambda: index.search_dense(state.namespace, vector, view, top_k))
 
     async def ask_text(state: NamespaceState, view: View) -> Leg | str:

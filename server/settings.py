@@ -259,7 +259,9 @@ class Settings(BaseSettings):
     top_k: int = Field(default=10, ge=1, le=100, description="Hits returned when the request does not say.")
     rerank_budget_ms: float = Field(default=100, gt=0, description="Time a cross-encoder may take; its depth follows.")
     leg_timeout_s: float = Field(
-        default=5.0, gt=0, description="Deadline of one leg; the other answers alone after it."
+        default=5.0,
+        gt=0,
+        description="Deadline of one leg, and of the embedding; what is there answers alone after it.",
     )
     max_question_chars: int = Field(default=8192, ge=1, description="Longer questions are refused.")
     max_concurrent: int = Field(default=64, ge=1, description="Requests worked on at once; more get 429.")
@@ -280,7 +282,9 @@ class Settings(BaseSettings):
     near_duplicate: float = Field(default=0.95, gt=0, le=1, description="Cosine above which a passage repeats another.")
 
     # cache
-    cache_entries: int = Field(default=10_000, ge=0, description="Searches kept in memory; 0 switches the cache off.")
+    cache_entries: int = Field(
+        default=10_000, ge=0, description="Searches kept in memory; 0: none (Redis keeps its own)."
+    )
     cache_ttl_s: float = Field(default=3600.0, gt=0, description="How long a cached search may be used, in seconds.")
 
     # the server

@@ -1,5 +1,6 @@
 """The pipeline whole, over real engines: ingest, search, answer, and what is left when a part of it fails."""
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -23,8 +24,9 @@ from models.base import (
     ModelNotFoundError,
     ModelUnavailableError,
     Prompt,
+    QueryEmbedding,
 )
-from models.fake import FakeReranker
+from models.fake import FakeEmbedder, FakeReranker
 from models.fake_generator import FakeGenerator
 from server.base import (
     Answer,
@@ -289,6 +291,26 @@ async def test_a_slow_reranker_reads_no_fewer_candidates_than_hits_are_asked_for
     result = await desk.pipeline.search(asked("Which pump is serviced in spring?", top_k=30))
     assert (len(result.hits), result.reranker) == (30, slow.reranker.info.name)
     assert sorted(hit.ranks["rerank"] for hit in result.hits) == list(range(1, 31))
+
+
+class Late(FakeEmbedder):
+    """An embedder behind a queue that does not end."""
+
+    async def embed_queries(self, texts: Sequence[str]) -> list[QueryEmbedding]:
+        await asyncio.Event().wait()
+        return []
+
+
+async def test_an_embedding_that_is_late_leaves_bm25_and_says_so(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, leg_timeout_s=0.2) as desk:
+        await ingest(desk, {"guide.md": GUIDE})
+        await ingest(desk, {"guide.md": GUIDE}, Target("docs", "other"))
+        desk.pipeline.ranker.embedder = Late()
+        for namespaces in (("default",), ("default", "other")):
+            result = await desk.pipeline.search(asked(namespaces=namespaces))
+            assert result.hits
+            assert {leg for hit in result.hits for leg in hit.ranks} == {"bm25"}
+            assert result.degraded[0] == "embedding: no answer within 0.2 s"
 
 
 async def test_an_embedder_that_fails_leaves_bm25_and_says_so(desk: Desk) -> None:
