@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from indexers.base import DenseIndex, GiveWay, Index, TextIndex, at_once
 from server.base import InvalidRequestError
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 async def open_catalog(settings: Settings) -> Catalog:
     if not settings.catalog_url:
         return await Catalog.open(settings.data_dir / CATALOG)
-    from server.postgres import Limits, Postgres
+    with _extra("catalog_url"):
+        from server.postgres import Limits, Postgres
 
     password = read_secret(settings.catalog_password_file)
     return await Catalog.open(Postgres(settings.catalog_url, password, Limits(read_s=settings.catalog_timeout_s)))
@@ -35,9 +36,10 @@ async def open_redis(
     """What processes share for speed: rates and the cache; without Redis each process keeps its own."""
     if not settings.redis_url:
         return None, LocalRates(), None
-    from server.redis import Redis
-    from server.redis_cache import WRITES, RedisCache
-    from server.redis_rates import RedisRates
+    with _extra("redis_url"):
+        from server.redis import Redis
+        from server.redis_cache import WRITES, RedisCache
+        from server.redis_rates import RedisRates
 
     redis = Redis(
         settings.redis_url,
@@ -83,7 +85,7 @@ def _open_dense(settings: Settings) -> DenseIndex:
 
             key = read_secret(settings.pinecone_api_key_file) or ""
             return PineconeIndex.at(settings.pinecone_url, key, timeout_s=settings.pinecone_timeout_s)
-    with _extra("dense_index='faiss'"):
+    with _extra("dense_index='faiss'", "gpu"):
         from indexers.faiss import FaissIndex
     return FaissIndex.open(settings.data_dir / FAISS, device=settings.faiss_device, most_open=settings.max_open_shards)
 
@@ -170,9 +172,9 @@ def open_originals(settings: Settings, s3: "S3 | None") -> OriginalStore:
 
 
 @contextmanager
-def _extra(what: str) -> Iterator[None]:
-    """Name the packages that a setting needs and that the embedded profile does without."""
+def _extra(what: str, locked: Literal["cluster", "gpu"] = "cluster") -> Iterator[None]:
+    """Name the packages that a setting needs and that the embedded profile does without, and what brings them."""
     try:
         yield
     except ModuleNotFoundError as exc:
-        raise InvalidRequestError(f"{what} needs {exc.name!r}: install refdesk with the extra 'gpu'") from exc
+        raise InvalidRequestError(f"{what} needs {exc.name!r}: install requirements/{locked}.txt") from exc

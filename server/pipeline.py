@@ -339,7 +339,8 @@ class Pipeline:
         if collection.embedder_fingerprint != self.models.embedder.info.fingerprint:
             raise ConflictError(
                 f"collection {collection.spec.name!r} was embedded by {collection.embedder!r}, this server runs "
-                f"{self.models.embedder.info.name!r}: start it with embedder={collection.embedder!r}, or ingest anew"
+                f"{self.models.embedder.info.name!r}: start it with embedder={collection.embedder!r}, or ingest into "
+                "another collection"
             )
 
 

@@ -24,7 +24,10 @@ NOT_SETTINGS = frozenset({"REFDESK_FAULT"})  # read by server/faults.py, for tes
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="REFDESK_", frozen=True, extra="forbid", validate_default=True)
 
-    profile: Literal["embedded", "gpu"] = Field(default="embedded", description="Chooses all defaults.")
+    profile: Literal["embedded", "gpu"] = Field(
+        default="embedded",
+        description="Chooses defaults: `gpu` those of `dense_index` (qdrant) and `text_index` (opensearch).",
+    )
     data_dir: Path = Field(default=Path("data"), description="Where everything is kept: catalog, shards, models, keys.")
     role: Literal["all", "models"] = Field(
         default="all", description="`models`: a model node, which embeds and reranks for others and keeps no documents."

@@ -1,5 +1,6 @@
 """Settings: one dial, frozen, strict, and each one documented."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,28 @@ def test_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFDESK_TOP_K", "many")
     with pytest.raises(ValidationError, match="top_k"):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "module", "package"),
+    [
+        ("catalog_url", "postgresql://localhost/refdesk", "server.postgres", "psycopg"),
+        ("dense_index", "faiss", "indexers.faiss_vectors", "faiss"),
+    ],
+)
+async def test_a_setting_whose_packages_are_missing_says_what_brings_them(
+    setting: str, value: str, module: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name in {module, "indexers.faiss"}]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)  # an import that fails as that of a missing package
+    with pytest.raises(
+        InvalidRequestError, match=f"{setting}.* needs '{package}': install (requirements/.*txt)"
+    ) as said:
+        await build(
+            Settings(data_dir=tmp_path, embedder="fake", generator="fake", **{setting: value}), command="a test"
+        )
+    assert (Path(__file__).parent.parent / str(said.value).rpartition(" ")[2]).exists()
 
 
 @pytest.mark.parametrize("content", ["sk-one\nsk-two", "sk-ö", "sk one\tsk"])
