@@ -1,6 +1,7 @@
 """Reading documents, their chunks and their text from the catalog. Functions of one transaction."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,16 @@ from server.tables import (
 
 LOOKUP_BATCH = 500  # uris or ids in one statement
 NEVER = 2**31 - 1  # later than any commit: the largest number that its column holds
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a document is, or was: of a deleted one the namespace may be gone too."""
+
+    collection: str
+    namespace: str
+    is_deleted: bool = False
+
 
 _DOCUMENT = (
     select(
@@ -192,23 +203,27 @@ def lookup(connection: Connection, namespace_key: int, uris: Sequence[str]) -> d
     return found
 
 
-def locate(connection: Connection, document_id: str) -> tuple[str, str]:
+def locate(connection: Connection, document_id: str) -> Place:
     joined = select(collections.c.name, namespaces.c.name.label("namespace")).select_from(
         documents.join(namespaces).join(collections)
     )
     row = connection.execute(joined.where(documents.c.id == document_id, ~namespaces.c.dropping)).one_or_none()
     if row is not None:
-        return row.name, row.namespace
+        return Place(row.name, row.namespace)
     grave = connection.execute(select(tombstones).where(tombstones.c.document_id == document_id)).one_or_none()
     if grave is not None:
-        return grave.collection, grave.namespace
+        return Place(grave.collection, grave.namespace, is_deleted=True)
     raise _absent(connection, document_id)
 
 
 def _absent(connection: Connection, document_id: str) -> GoneError | NotFoundError:
     if connection.execute(select(tombstones).where(tombstones.c.document_id == document_id)).one_or_none() is not None:
-        return GoneError(f"document {document_id!r} was deleted, with every version of it")
+        return gone(document_id)
     return NotFoundError(f"there is no document {document_id!r}")
+
+
+def gone(document_id: str) -> GoneError:
+    return GoneError(f"document {document_id!r} was deleted, with every version of it")
 
 
 # --- text ----------------------------------------------------------------------------------------------------------

@@ -71,7 +71,10 @@ class Writer:
         return await self._to_the_end(self._sweep(namespace.id, kept_s))
 
     async def drop(self, namespace: NamespaceState) -> None:
-        """Delete a namespace with all that is in it; its documents answer `gone` from now on."""
+        """Delete a namespace with all that is in it; its documents answer `gone` from now on, its jobs end.
+
+        One whose drop was begun and failed is dropped to the end. Raises NotFoundError if it is gone already.
+        """
         await self._to_the_end(self._drop(namespace.id))
 
     async def recover(self) -> list[Unfinished]:
@@ -244,8 +247,10 @@ class Writer:
 
     async def _drop(self, namespace_id: int) -> None:
         async with self.lease(namespace_id) as lease:
-            left = await self._left(namespace_id)
-            await self._catalog.write(catalog_names.begin_drop, namespace_id)
+            left = await self._catalog.read(catalog_names.unfinished, namespace_id)
+            if left is None:
+                raise NotFoundError("the namespace was dropped meanwhile")
+            await self._catalog.write(catalog_changes.begin_drop, left.state)
             reach("drop.begun")
             await self._finish_drop(left.state, lease)
         if self._originals:

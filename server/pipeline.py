@@ -17,6 +17,7 @@ from indexers.filter import to_json
 from indexers.point import check_groups, checked_metadata
 from models.base import Embedder, GenerationOptions, Generator
 from models.markers import MarkerFilter
+from server import catalog_names
 from server.answerable import answerability, threshold_for
 from server.base import (
     Answer,
@@ -115,9 +116,13 @@ class Pipeline:
                 is_computed = True
                 return await self.ranker.rank(request, states, read, trace)
 
-            ranking, cached = await self.rankings.get(
-                self._key(request, states), rank, keep=lambda ranking: not ranking.degraded
-            )
+            try:
+                ranking, cached = await self.rankings.get(
+                    self._key(request, states), rank, keep=lambda ranking: not ranking.degraded
+                )
+            except IndexUnavailableError:
+                await self._states(request)  # raises NotFoundError if a namespace was dropped meanwhile
+                raise
             with trace.span("read"):
                 hits = await self._hits(ranking, request, states, read)
         if is_computed:
@@ -323,6 +328,10 @@ class Pipeline:
         """Delete documents with every version, vector and original; returns the commit."""
         state = await self.catalog.namespace(collection, namespace)
         return await self.writer.commit(state, Changes(deletes=tuple(document_ids)))
+
+    async def drop(self, collection: str, namespace: str) -> None:
+        """Delete a namespace with all that is in it, for good. Raises NotFoundError."""
+        await self.writer.drop(await self.catalog.read(catalog_names.droppable, collection, namespace))
 
     async def _ensure_collection(self, name: str) -> None:
         """Create the collection with this server's models, or check that it was made with them."""
