@@ -113,10 +113,16 @@ def plan(connection: Connection, namespace_key: int, changes: Changes, token_bit
         written=tuple(new for id_, new in upserts.items() if id_ not in kept),
         kept=tuple(new for id_, new in upserts.items() if id_ in kept and not _is_unchanged(new, present[id_])),
         patched=tuple(p for patch in patches.values() if (p := _patched(namespace, patch, present)) is not None),
-        deleted=tuple(present[id_] for id_ in dict.fromkeys(changes.deletes) if id_ in present),
+        deleted=tuple(_deleted(changes, present)),
         present=present,
         token_bits_of=token_bits_of,
     )
+
+
+def _deleted(changes: Changes, present: dict[str, StoredDocument]) -> Iterator[StoredDocument]:
+    for id_ in dict.fromkeys(changes.deletes):
+        if id_ in present and (changes.may_go is None or changes.may_go(present[id_])):
+            yield present[id_]
 
 
 def _is_unchanged(new: PreparedDocument, stored: StoredDocument) -> bool:

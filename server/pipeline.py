@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from indexers.base import CollectionSpec, Float32, Index, IndexUnavailableError, View, at_once
 from indexers.chunk import Chunker
-from indexers.filter import to_json
+from indexers.filter import Filter, to_json
 from indexers.point import check_groups, checked_metadata
 from models.base import Embedder, GenerationOptions, Generator
 from models.markers import MarkerFilter
@@ -42,6 +42,7 @@ from server.catalog import Catalog
 from server.cite import cite
 from server.commit import Writer
 from server.context import assemble
+from server.delete import Deleted, delete_matching, delete_named
 from server.fetch import Sources
 from server.generate import Generation, generate, options_of, or_fallback, room_for_passages
 from server.group import BeforeCommit
@@ -328,6 +329,18 @@ class Pipeline:
         """Delete documents with every version, vector and original; returns the commit."""
         state = await self.catalog.namespace(collection, namespace)
         return await self.writer.commit(state, Changes(deletes=tuple(document_ids)))
+
+    async def delete_named(
+        self, namespace: NamespaceState, document_ids: Sequence[str], groups: frozenset[str] | None
+    ) -> Deleted:
+        """Delete documents of a namespace, those that somebody in `groups` may read; unknown ids are ignored."""
+        return await delete_named(self.writer, namespace, document_ids, groups)
+
+    async def delete_matching(
+        self, namespace: NamespaceState, wanted: Filter, groups: frozenset[str] | None
+    ) -> Deleted:
+        """Delete the documents of a namespace whose metadata meet a filter and that somebody in `groups` may read."""
+        return await delete_matching(self.catalog, self.writer, namespace, wanted, groups)
 
     async def drop(self, collection: str, namespace: str) -> None:
         """Delete a namespace with all that is in it, for good. Raises NotFoundError."""

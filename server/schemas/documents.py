@@ -22,11 +22,12 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.types import Message, Receive
 
 from indexers.base import Metadata, UnreadableError
-from indexers.filter import number
+from indexers.filter import Filter, number, parse_filter
 from server.base import InvalidRequestError, Principal, StoredDocument
 from server.ingest import Receipt, Tally
 
 MAX_URI_CHARS = 1024
+MAX_NAMED = 1000  # documents of one request
 _TAIL_BYTES = 2048  # a boundary has 70 at most, and little may follow the last one
 _JOINERS = "\u200c\u200d"  # of Persian, of Indian scripts, of emoji
 FIELDS = {"collection", "namespace", "groups", "metadata", "background"}
@@ -55,6 +56,33 @@ class VerifyBody(BaseModel):
     end: int = Field(ge=0)
     quote: str | None = None
     quote_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+
+
+class DeleteBody(BaseModel):
+    """Documents of one namespace: exactly one of `ids`, `uris` and `filter`. An unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: str | None = None
+    namespace: str | None = None
+    ids: list[str] | None = Field(None, min_length=1, max_length=MAX_NAMED)
+    uris: list[str] | None = Field(None, min_length=1, max_length=MAX_NAMED)
+    filter: dict[str, object] | None = None
+
+    def check(self) -> None:
+        """Raises InvalidRequestError unless it is one of the three that is given."""
+        if sum(given is not None for given in (self.ids, self.uris, self.filter)) != 1:
+            raise InvalidRequestError("give exactly one of ids, uris and filter: what of the namespace is to go?")
+
+    def parsed_filter(self) -> Filter | None:
+        """The filter; None if none is given. Raises FilterError, InvalidRequestError for an empty one."""
+        if self.filter == {}:
+            raise InvalidRequestError(
+                "filter: {} would delete every document: for that, drop the namespace by "
+                "DELETE /v1/collections/{collection}/namespaces/{namespace}",
+                "filter",
+            )
+        return parse_filter(self.filter)
 
 
 def uploads(form: FormData) -> list[UploadFile]:

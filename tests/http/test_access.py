@@ -88,6 +88,7 @@ async def test_roles(desk: Desk, http: httpx2.AsyncClient) -> None:
         assert (await refused(reader, "DELETE", f"/v1/documents/{guide['id']}"))[0] == 403
         assert (await refused(reader, "GET", "/v1/keys"))[0] == 403
         assert (await refused(reader, "DELETE", "/v1/collections/docs/namespaces/default"))[0] == 403
+        assert (await refused(reader, "POST", "/v1/documents/delete", json={"ids": [guide["id"]]}))[0] == 403
         assert "groups" not in (await reader.get(f"/v1/documents/{guide['id']}")).json()
     async with open_http(desk, key=await new_key(desk, Claims(roles=("write",)))) as writer:
         assert (await refused(writer, "POST", "/v1/search", json={"question": "x"}))[0] == 403
@@ -116,6 +117,8 @@ ASKED = {"messages": [{"role": "user", "content": "x"}]}
         ("GET", "/v1/documents/ID/text", {}),
         ("DELETE", "/v1/documents/ID", {}),
         ("POST", "/v1/search", {"json": {"question": "x", "collection": "COLLECTION"}}),
+        ("POST", "/v1/documents/delete", {"json": {"uris": ["salaries.md"], "namespace": "NS"}}),
+        ("POST", "/v1/documents/delete", {"json": {"ids": ["ID"], "collection": "COLLECTION"}}),
         ("DELETE", "/v1/collections/docs/namespaces/NS", {}),
         ("DELETE", "/v1/collections/COLLECTION/namespaces/default", {}),
     ],
