@@ -183,7 +183,7 @@ def _names_one_of(groups: frozenset[str]) -> ColumnElement[bool]:
 def document(connection: Connection, namespace_key: int, document_id: str) -> StoredDocument:
     row = connection.execute(_BY_ID, {"namespace_key": namespace_key, "id": document_id}).one_or_none()
     if row is None:
-        raise _absent(connection, document_id)
+        raise absent(connection, document_id)
     return _document(row)
 
 
@@ -213,10 +213,11 @@ def locate(connection: Connection, document_id: str) -> Place:
     grave = connection.execute(select(tombstones).where(tombstones.c.document_id == document_id)).one_or_none()
     if grave is not None:
         return Place(grave.collection, grave.namespace, is_deleted=True)
-    raise _absent(connection, document_id)
+    raise absent(connection, document_id)
 
 
-def _absent(connection: Connection, document_id: str) -> GoneError | NotFoundError:
+def absent(connection: Connection, document_id: str) -> GoneError | NotFoundError:
+    """What is to be said of a document that is not there."""
     if connection.execute(select(tombstones).where(tombstones.c.document_id == document_id)).one_or_none() is not None:
         return gone(document_id)
     return NotFoundError(f"there is no document {document_id!r}")
@@ -259,7 +260,7 @@ def _version(connection: Connection, document_id: str, version: str | None) -> t
         return row.key, row.size_chars
     known = connection.execute(select(documents.c.id).where(documents.c.id == document_id)).one_or_none()
     if known is None:
-        raise _absent(connection, document_id)
+        raise absent(connection, document_id)
     raise NotFoundError(
         f"document {document_id!r} has no version {version!r}, or no longer: replaced ones are kept for the retention"
     )

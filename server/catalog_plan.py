@@ -12,7 +12,6 @@ from server.base import (
     DocumentPatch,
     InvalidRequestError,
     NamespaceState,
-    NotFoundError,
     Origin,
     PreparedDocument,
     StoredDocument,
@@ -100,12 +99,16 @@ def chunk_ids(namespace: NamespaceState, document_id: str, version: str, count: 
 
 
 def plan(connection: Connection, namespace_key: int, changes: Changes, token_bits_of: str) -> Plan:
-    """Hold changes against the present state. Raises InvalidRequestError, NotFoundError (a patch of no document)."""
+    """Hold changes against the present state. Raises InvalidRequestError; NotFoundError or GoneError for a patch of no
+    document, unless it names the one it was made for: then another writer was faster."""
     namespace = catalog_names.namespace_by_key(connection, namespace_key)
     upserts = {prepared.id: prepared for prepared in changes.upserts}  # the last of several with one id
     patches = {patch.id: patch for patch in changes.patches}
     _refuse_contradictions(set(upserts), set(patches), set(changes.deletes))
     present = catalog_documents.some(connection, namespace_key, [*upserts, *patches, *dict.fromkeys(changes.deletes)])
+    for id_, patch in patches.items():
+        if patch.seen is None and id_ not in present:
+            raise catalog_documents.absent(connection, id_)
     kept = {id_ for id_, new in upserts.items() if id_ in present and present[id_].version == new.version}
     return Plan(
         number=namespace.commit + 1,
@@ -153,10 +156,8 @@ def _refuse_contradictions(upserts: set[str], patches: set[str], deletes: set[st
 def _patched(namespace: NamespaceState, patch: DocumentPatch, present: dict[str, StoredDocument]) -> Patched | None:
     """The patch as the state it leads to; None if that is the present one, or not of what the patch was made for."""
     stored = present.get(patch.id)
-    if patch.seen is not None and (stored is None or _source(stored) != _source(patch.seen)):
+    if stored is None or (patch.seen is not None and _source(stored) != _source(patch.seen)):
         return None
-    if stored is None:
-        raise NotFoundError(f"there is no document {patch.id!r} in {namespace.namespace} to patch")
     result = Patched(
         stored=stored,
         metadata={**stored.metadata, **patch.metadata},

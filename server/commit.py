@@ -67,8 +67,8 @@ class Writer:
         """Make all changes visible at once and durable; returns the commit's number (the present one, if none changed).
 
         A caller that is cancelled does not stop a commit that was begun. Raises InvalidRequestError,
-        NotFoundError (a dropped namespace, a patch of no document), IndexerError, CatalogUnavailableError; nothing is
-        visible then.
+        NotFoundError (a dropped namespace, a patch of no document), GoneError (of a deleted one), IndexerError,
+        CatalogUnavailableError; nothing is visible then.
         """
         number, _ = await self._to_the_end(self._commit_at_last(namespace.id, changes))
         return number

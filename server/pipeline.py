@@ -28,6 +28,7 @@ from server.base import (
     ConflictError,
     ContextPassage,
     ContextTooLongError,
+    DocumentPatch,
     InvalidRequestError,
     NamespaceState,
     NotFoundError,
@@ -324,6 +325,15 @@ class Pipeline:
         )
         with self.share.ingesting():
             return await ingestion.run(sources)
+
+    async def patch(self, namespace: NamespaceState, patch: DocumentPatch) -> int:
+        """Add to a document's metadata, or replace its groups; its text and vectors stay. Returns the commit.
+
+        Raises InvalidPointError for what no index keeps; NotFoundError, GoneError.
+        """
+        checked = replace(patch, metadata=checked_metadata(patch.metadata))
+        check_groups(patch.groups or ())
+        return await self.writer.commit(namespace, Changes(patches=(checked,)))
 
     async def delete(self, collection: str, namespace: str, document_ids: Sequence[str]) -> int:
         """Delete documents with every version, vector and original; returns the commit."""

@@ -1,4 +1,4 @@
-"""Documents: upload, list, read, delete, text by span, the original; POST /v1/citations/verify."""
+"""Documents: upload, list, read, patch, delete, text by span, the original; POST /v1/citations/verify."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from indexers.sources import Upload
-from server.access import readable, resolve
-from server.base import InvalidRequestError, NotFoundError, StoredDocument, document_id
+from server.access import no_document, readable, resolve
+from server.base import InvalidRequestError, NotFoundError, StoredDocument, document_id, is_readable
 from server.check import Claim, read_span, verify
 from server.ingest import Receipt, Target
 from server.metrics import Metrics
@@ -19,6 +19,7 @@ from server.originals import Originals
 from server.routes import Reader, Writer, face_of, json_response, new_router
 from server.schemas.documents import (
     DeleteBody,
+    PatchBody,
     VerifyBody,
     Whole,
     background_field,
@@ -107,6 +108,19 @@ async def get_document(document_id: str, request: Request, caller: Reader) -> Re
     state, document = await readable(face_of(request).desk.catalog, caller, document_id)
     collection = state.namespace.collection.name
     return json_response(document_reply(document, collection, state.namespace.name, caller))
+
+
+@router.patch("/v1/documents/{document_id}")
+async def patch_document(document_id: str, body: PatchBody, request: Request, caller: Writer) -> Response:
+    """Add to a document's metadata, or say anew who may read it; its text stays. The reply is the document then."""
+    desk = face_of(request).desk
+    patch = body.of(document_id)
+    state, _ = await readable(desk.catalog, caller, document_id)
+    await desk.pipeline.patch(state, patch)
+    document = await desk.catalog.document(state.id, document_id)
+    if document.groups != patch.groups and not is_readable(document.groups, caller.groups):
+        raise no_document(document_id)  # another writer hid it a moment ago
+    return json_response(document_reply(document, state.namespace.collection.name, state.namespace.name, caller))
 
 
 @router.delete("/v1/documents/{document_id}")

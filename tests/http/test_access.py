@@ -86,6 +86,7 @@ async def test_roles(desk: Desk, http: httpx2.AsyncClient) -> None:
         assert (await search(reader))["hits"]
         assert (await refused(reader, "POST", "/v1/documents", files={"file": ("a.txt", b"a")}))[0] == 403
         assert (await refused(reader, "DELETE", f"/v1/documents/{guide['id']}"))[0] == 403
+        assert (await refused(reader, "PATCH", f"/v1/documents/{guide['id']}", json={"metadata": {}}))[0] == 403
         assert (await refused(reader, "GET", "/v1/keys"))[0] == 403
         assert (await refused(reader, "DELETE", "/v1/collections/docs/namespaces/default"))[0] == 403
         assert (await refused(reader, "POST", "/v1/documents/delete", json={"ids": [guide["id"]]}))[0] == 403
@@ -116,6 +117,7 @@ ASKED = {"messages": [{"role": "user", "content": "x"}]}
         ("GET", "/v1/documents/ID", {}),
         ("GET", "/v1/documents/ID/text", {}),
         ("DELETE", "/v1/documents/ID", {}),
+        ("PATCH", "/v1/documents/ID", {"json": {"groups": []}}),
         ("POST", "/v1/search", {"json": {"question": "x", "collection": "COLLECTION"}}),
         ("POST", "/v1/documents/delete", {"json": {"uris": ["salaries.md"], "namespace": "NS"}}),
         ("POST", "/v1/documents/delete", {"json": {"ids": ["ID"], "collection": "COLLECTION"}}),
