@@ -96,8 +96,8 @@ class DeleteBody(BaseModel):
         """The filter; None if none is given. Raises FilterError, InvalidRequestError for an empty one."""
         if self.filter == {}:
             raise InvalidRequestError(
-                "filter: {} would delete every document: for that, drop the namespace by "
-                "DELETE /v1/collections/{collection}/namespaces/{namespace}",
+                "filter: {} would delete every document: for that, drop the namespace (refdesk delete --all, or "
+                "DELETE /v1/collections/{collection}/namespaces/{namespace})",
                 "filter",
             )
         return parse_filter(self.filter)
