@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from server.base import NamespaceState, NotFoundError, Principal, StoredDocument, UnknownModelError, is_readable
 from server.catalog import Catalog
+from server.catalog_documents import gone
 
 DEFAULT = "default"
 
@@ -84,9 +85,11 @@ def no_namespace(collection: str, namespace: str) -> NotFoundError:
 
 async def readable(catalog: Catalog, caller: Principal, document_id: str) -> tuple[NamespaceState, StoredDocument]:
     """A document that the caller may read, and its namespace. Raises NotFoundError, GoneError."""
-    collection, namespace = await catalog.locate(document_id)
-    if may_reach(caller, collection, namespace):
-        state = await catalog.namespace(collection, namespace)
+    place = await catalog.locate(document_id)
+    if may_reach(caller, place.collection, place.namespace):
+        if place.is_deleted:
+            raise gone(document_id)
+        state = await catalog.namespace(place.collection, place.namespace)
         document = await catalog.document(state.id, document_id)
         if is_readable(document.groups, caller.groups):
             return state, document

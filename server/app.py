@@ -16,7 +16,7 @@ from server.limits import BodyLimit, Door
 from server.metrics import Metrics, Observe
 from server.node import Node, NodeKey
 from server.rates import LocalRates
-from server.routes import Face, admin, chat, documents, health, inference, jobs, keys, search
+from server.routes import Face, admin, chat, documents, health, inference, jobs, keys, namespaces, search
 from server.routes import models as model_list
 from server.routes import node as node_routes
 from server.settings import Settings
@@ -34,7 +34,7 @@ def create_app(desk: Desk, *, local_token: str | None = None) -> FastAPI:
     app.state.face = face
     reranker = models.reranking.reranker if models.reranking else None
     app.state.inference = Inference(models.embedder, reranker, metrics, desk.catalog)
-    for routes in (search, chat, inference, model_list, documents, jobs, keys, admin, health):
+    for routes in (search, chat, inference, model_list, documents, namespaces, jobs, keys, admin, health):
         app.include_router(routes.router)
     app.include_router(health.process)
     return _layered(app, desk.settings, metrics, Callers(face.keys, desk.rates), local_token=local_token)

@@ -185,14 +185,18 @@ class Authenticate:
         return await self.keys.principal(secret)
 
 
-def require(role: Role) -> Callable[[Request], Awaitable[Principal]]:
-    """A dependency: the caller, if the key has `role` (an admin has all). Raises ForbiddenError."""
+def require(role: Role, *, of_some: bool = False) -> Callable[[Request], Awaitable[Principal]]:
+    """A dependency: the caller, if the key has `role` (an admin has all). Raises ForbiddenError.
+
+    `of_some`: an administrator of some namespaces will do, and the route sees to it that it is of these.
+    """
 
     async def caller(request: Request) -> Principal:
         principal = cast(Principal, request.scope["state"]["principal"])
         if role not in principal.roles and "admin" not in principal.roles:
             raise ForbiddenError(f"this key may not {role}: it has {', '.join(sorted(principal.roles)) or 'no role'}")
-        if role == "admin" and principal.namespaces is not None:  # keys, status and repair are of all namespaces
+        of_all = role == "admin" and not of_some  # keys, status and repair are of all namespaces
+        if of_all and principal.namespaces is not None:
             raise ForbiddenError("this key administers its namespaces' documents alone: use one of all namespaces")
         return principal
 

@@ -16,7 +16,7 @@ ServerError
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -130,8 +130,7 @@ class Collection:
 class NamespaceState:
     """A namespace and the commit number E that a search started now reads at.
 
-    `committed_at` (Unix time) tells its commit E from one of the same number in a namespace dropped since, in a
-    catalog restored from a backup or in another one. `embedder`: the fingerprint of the collection's model.
+    `committed_at` (Unix time) tells E from that number in a restored catalog, `embedder` is the model's fingerprint.
     """
 
     id: int
@@ -233,7 +232,8 @@ class Changes:
 
     upserts: Sequence[PreparedDocument] = ()
     patches: Sequence[DocumentPatch] = ()
-    deletes: Sequence[str] = ()  # document ids; every version goes
+    deletes: Sequence[str] = ()  # document ids; every version goes …
+    may_go: Callable[[StoredDocument], bool] | None = None  # … of those that this holds of at the commit; None: of all
 
     def halves(self) -> "tuple[Changes, Changes]":
         """Upserts and patches in two parts, neither empty if there are two of them."""

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from indexers.base import Mark
 from server import catalog_documents, catalog_keys, catalog_names
 from server.base import Collection, NamespaceState, StoredChunk, StoredDocument
+from server.catalog_documents import Place
 from server.catalog_keys import StoredFailure, StoredKey
 from server.database import Backend, Database
 from server.lease import Leases
@@ -140,8 +141,8 @@ class Catalog:
         """A namespace's document. Raises GoneError if it was deleted, NotFoundError if it never was there."""
         return await self.read(catalog_documents.document, namespace_id, document_id)
 
-    async def locate(self, document_id: str) -> tuple[str, str]:
-        """(collection, namespace) of a document, deleted or not, so that a caller's rights are known before more is
+    async def locate(self, document_id: str) -> Place:
+        """Where a document is, or was if it is deleted, so that a caller's rights are known before more is
         said of it. Raises NotFoundError."""
         return await self.read(catalog_documents.locate, document_id)
 

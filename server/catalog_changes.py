@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, select, update
 
-from server import catalog_names, catalog_originals
+from server import catalog_jobs, catalog_names, catalog_originals
 from server.base import NamespaceState, PreparedDocument
 from server.catalog_documents import LOOKUP_BATCH, to_json
 from server.catalog_plan import Plan, chunk_ids, origin_of
@@ -234,6 +234,12 @@ def forget_source(connection: Connection, document_ids: Sequence[str]) -> list[s
     one = (documents.c.id == bindparam("id_"), documents.c.source_sha256 != "")
     forget = update(documents).where(*one).values(source_sha256="")
     return [id_ for id_ in document_ids if connection.execute(forget, {"id_": id_}).rowcount]
+
+
+def begin_drop(connection: Connection, namespace: NamespaceState) -> None:
+    """From now on nobody sees the namespace, and no upload that was taken in for it makes it anew."""
+    catalog_names.begin_drop(connection, namespace.id)
+    catalog_jobs.cancel_all(connection, namespace.namespace.collection.name, namespace.namespace.name)
 
 
 def drop_documents(connection: Connection, namespace: NamespaceState, limit: int) -> int:

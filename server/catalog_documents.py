@@ -1,6 +1,7 @@
 """Reading documents, their chunks and their text from the catalog. Functions of one transaction."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,16 @@ from server.tables import (
 
 LOOKUP_BATCH = 500  # uris or ids in one statement
 NEVER = 2**31 - 1  # later than any commit: the largest number that its column holds
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a document is, or was: of a deleted one the namespace may be gone too."""
+
+    collection: str
+    namespace: str
+    is_deleted: bool = False
+
 
 _DOCUMENT = (
     select(
@@ -172,7 +183,7 @@ def _names_one_of(groups: frozenset[str]) -> ColumnElement[bool]:
 def document(connection: Connection, namespace_key: int, document_id: str) -> StoredDocument:
     row = connection.execute(_BY_ID, {"namespace_key": namespace_key, "id": document_id}).one_or_none()
     if row is None:
-        raise _absent(connection, document_id)
+        raise absent(connection, document_id)
     return _document(row)
 
 
@@ -192,23 +203,28 @@ def lookup(connection: Connection, namespace_key: int, uris: Sequence[str]) -> d
     return found
 
 
-def locate(connection: Connection, document_id: str) -> tuple[str, str]:
+def locate(connection: Connection, document_id: str) -> Place:
     joined = select(collections.c.name, namespaces.c.name.label("namespace")).select_from(
         documents.join(namespaces).join(collections)
     )
     row = connection.execute(joined.where(documents.c.id == document_id, ~namespaces.c.dropping)).one_or_none()
     if row is not None:
-        return row.name, row.namespace
+        return Place(row.name, row.namespace)
     grave = connection.execute(select(tombstones).where(tombstones.c.document_id == document_id)).one_or_none()
     if grave is not None:
-        return grave.collection, grave.namespace
-    raise _absent(connection, document_id)
+        return Place(grave.collection, grave.namespace, is_deleted=True)
+    raise absent(connection, document_id)
 
 
-def _absent(connection: Connection, document_id: str) -> GoneError | NotFoundError:
+def absent(connection: Connection, document_id: str) -> GoneError | NotFoundError:
+    """What is to be said of a document that is not there."""
     if connection.execute(select(tombstones).where(tombstones.c.document_id == document_id)).one_or_none() is not None:
-        return GoneError(f"document {document_id!r} was deleted, with every version of it")
+        return gone(document_id)
     return NotFoundError(f"there is no document {document_id!r}")
+
+
+def gone(document_id: str) -> GoneError:
+    return GoneError(f"document {document_id!r} was deleted, with every version of it")
 
 
 # --- text ----------------------------------------------------------------------------------------------------------
@@ -244,7 +260,7 @@ def _version(connection: Connection, document_id: str, version: str | None) -> t
         return row.key, row.size_chars
     known = connection.execute(select(documents.c.id).where(documents.c.id == document_id)).one_or_none()
     if known is None:
-        raise _absent(connection, document_id)
+        raise absent(connection, document_id)
     raise NotFoundError(
         f"document {document_id!r} has no version {version!r}, or no longer: replaced ones are kept for the retention"
     )

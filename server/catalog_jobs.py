@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from indexers.base import Metadata
 from server.base import ConflictError, NotFoundError, OverloadedError
 from server.catalog_documents import to_json
-from server.tables import job_blocks, jobs
+from server.tables import collections, job_blocks, jobs, namespaces
 
 State = Literal["receiving", "queued", "running", "succeeded", "failed", "cancelled"]
 Ended = Literal["succeeded", "failed", "cancelled"]
@@ -188,7 +188,8 @@ def block(connection: Connection, id_: str, file: int, number: int) -> bytes | N
 def take(connection: Connection, worker: str, orphans: Collection[tuple[str, int]]) -> Job | None:
     """The next job, now this worker's; `orphans`: (id, beats) of those whose worker, or sender, is gone.
 
-    What was taken before comes first, so that a namespace's jobs stay in order.
+    What was taken before comes first, so that a namespace's jobs stay in order. Jobs of one that is being dropped wait
+    until it is gone: they make it anew.
     """
     found = unfinished(connection)
     for each in found:
@@ -198,7 +199,7 @@ def take(connection: Connection, worker: str, orphans: Collection[tuple[str, int
         (each.collection, each.namespace)
         for each in found
         if each.state == "running" and (each.id, each.beats) not in orphans
-    }
+    } | _being_dropped(connection)
     for state in ("running", "queued"):
         for each in found:
             place = (each.collection, each.namespace)
@@ -206,6 +207,11 @@ def take(connection: Connection, worker: str, orphans: Collection[tuple[str, int
             if each.state == state and is_free and place not in busy:
                 return _take(connection, each, worker)
     return None
+
+
+def _being_dropped(connection: Connection) -> set[tuple[str, str]]:
+    places = select(collections.c.name, namespaces.c.name.label("namespace")).join_from(namespaces, collections)
+    return {(row.name, row.namespace) for row in connection.execute(places.where(namespaces.c.dropping))}
 
 
 def _take(connection: Connection, taken: Job, worker: str) -> Job:
@@ -259,6 +265,15 @@ def cancel(connection: Connection, id_: str) -> Job:
     elif found.state == "running":
         connection.execute(update(jobs).where(jobs.c.id == id_).values(cancelling=True))
     return job(connection, id_)
+
+
+def cancel_all(connection: Connection, collection: str, namespace: str) -> None:
+    """End what waits for a namespace; tell the workers of what runs."""
+    of_it = (jobs.c.collection == collection, jobs.c.namespace == namespace)
+    ended = update(jobs).where(*of_it, jobs.c.state == "queued").values(state="cancelled", finished_at=time.time())
+    for id_ in connection.execute(ended.returning(jobs.c.id)).scalars().all():
+        _drop_blocks(connection, id_)
+    connection.execute(update(jobs).where(*of_it, jobs.c.state == "running").values(cancelling=True))
 
 
 def _drop_blocks(connection: Connection, id_: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import orjson
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from server import catalog_names
 from server.base import ConflictError, NotFoundError, Role
 from server.catalog_documents import LOOKUP_BATCH, to_json
 from server.tables import failures, keys
@@ -95,6 +96,8 @@ def revoke_key(connection: Connection, id_: str) -> None:
 
 
 def record_failure(connection: Connection, namespace_key: int, uri: str, *, reason: str, detail: str) -> None:
+    """Raises NotFoundError if the namespace was dropped meanwhile."""
+    catalog_names.namespace_by_key(connection, namespace_key)
     clear_failure(connection, namespace_key, uri)
     row = {"namespace_key": namespace_key, "uri": uri, "reason": reason, "detail": detail, "failed_at": time.time()}
     connection.execute(insert(failures).values(row))

@@ -1,5 +1,6 @@
 """Collections and namespaces in the catalog, and the commits of a namespace. Functions of one transaction."""
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from server.base import Collection, ConflictError, InvalidRequestError, Namespac
 from server.tables import collections, commits, documents, lives, namespaces, purges, versions
 
 MAX_NAME_CHARS = 256
+KEY_BITS = 47  # of a namespace's random key: few enough for SQLite to keep it in six bytes
 
 _ANY = select(
     namespaces.c.key,
@@ -34,6 +36,7 @@ _ONE = _NAMESPACE.where(collections.c.name == bindparam("collection"), namespace
 _SOME = _NAMESPACE.where(
     collections.c.name == bindparam("collection"), namespaces.c.name.in_(bindparam("names", expanding=True))
 )
+_EVEN_DROPPING = _ANY.where(collections.c.name == bindparam("collection"), namespaces.c.name == bindparam("namespace"))
 _ALL = _NAMESPACE.where(collections.c.name == bindparam("collection")).order_by(namespaces.c.name)
 _BY_KEY = _NAMESPACE.where(namespaces.c.key == bindparam("key"))
 
@@ -128,6 +131,14 @@ def namespace(connection: Connection, collection: str, name: str) -> NamespaceSt
     return _state(row)
 
 
+def droppable(connection: Connection, collection: str, name: str) -> NamespaceState:
+    """A namespace, also one whose drop was begun and not finished."""
+    row = connection.execute(_EVEN_DROPPING, {"collection": collection, "namespace": name}).one_or_none()
+    if row is None:
+        raise _no_namespace(connection, collection, name)
+    return _state(row)
+
+
 def _no_namespace(connection: Connection, of: str, name: str) -> NotFoundError:
     collection(connection, of)  # which says so if it is the collection that is missing
     return NotFoundError(f"collection {of!r} has no namespace {name!r}: ingest into it first")
@@ -153,7 +164,9 @@ def create_namespace(connection: Connection, collection: str, name: str) -> Name
     if row is None:
         now = time.time()
         begun = {"commit_number": 0, "committed_at": now, "swept": 0, "sweeping": False, "dropping": False}
-        connection.execute(insert(namespaces).values(collection_key=key, name=name, created_at=now, **begun))
+        # SQLite numbers a row as one that is gone: what was begun in a dropped namespace must not end in another one
+        new = {"key": secrets.randbits(KEY_BITS), "collection_key": key, "name": name, "created_at": now}
+        connection.execute(insert(namespaces).values(**new, **begun))
     return namespace(connection, collection, name)
 
 

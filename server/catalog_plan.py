@@ -12,7 +12,6 @@ from server.base import (
     DocumentPatch,
     InvalidRequestError,
     NamespaceState,
-    NotFoundError,
     Origin,
     PreparedDocument,
     StoredDocument,
@@ -100,12 +99,16 @@ def chunk_ids(namespace: NamespaceState, document_id: str, version: str, count: 
 
 
 def plan(connection: Connection, namespace_key: int, changes: Changes, token_bits_of: str) -> Plan:
-    """Hold changes against the present state. Raises InvalidRequestError, NotFoundError (a patch of no document)."""
+    """Hold changes against the present state. Raises InvalidRequestError; NotFoundError or GoneError for a patch of no
+    document, unless it names the one it was made for: then another writer was faster."""
     namespace = catalog_names.namespace_by_key(connection, namespace_key)
     upserts = {prepared.id: prepared for prepared in changes.upserts}  # the last of several with one id
     patches = {patch.id: patch for patch in changes.patches}
     _refuse_contradictions(set(upserts), set(patches), set(changes.deletes))
     present = catalog_documents.some(connection, namespace_key, [*upserts, *patches, *dict.fromkeys(changes.deletes)])
+    for id_, patch in patches.items():
+        if patch.seen is None and id_ not in present:
+            raise catalog_documents.absent(connection, id_)
     kept = {id_ for id_, new in upserts.items() if id_ in present and present[id_].version == new.version}
     return Plan(
         number=namespace.commit + 1,
@@ -113,10 +116,16 @@ def plan(connection: Connection, namespace_key: int, changes: Changes, token_bit
         written=tuple(new for id_, new in upserts.items() if id_ not in kept),
         kept=tuple(new for id_, new in upserts.items() if id_ in kept and not _is_unchanged(new, present[id_])),
         patched=tuple(p for patch in patches.values() if (p := _patched(namespace, patch, present)) is not None),
-        deleted=tuple(present[id_] for id_ in dict.fromkeys(changes.deletes) if id_ in present),
+        deleted=tuple(_deleted(changes, present)),
         present=present,
         token_bits_of=token_bits_of,
     )
+
+
+def _deleted(changes: Changes, present: dict[str, StoredDocument]) -> Iterator[StoredDocument]:
+    for id_ in dict.fromkeys(changes.deletes):
+        if id_ in present and (changes.may_go is None or changes.may_go(present[id_])):
+            yield present[id_]
 
 
 def _is_unchanged(new: PreparedDocument, stored: StoredDocument) -> bool:
@@ -147,10 +156,8 @@ def _refuse_contradictions(upserts: set[str], patches: set[str], deletes: set[st
 def _patched(namespace: NamespaceState, patch: DocumentPatch, present: dict[str, StoredDocument]) -> Patched | None:
     """The patch as the state it leads to; None if that is the present one, or not of what the patch was made for."""
     stored = present.get(patch.id)
-    if patch.seen is not None and (stored is None or _source(stored) != _source(patch.seen)):
+    if stored is None or (patch.seen is not None and _source(stored) != _source(patch.seen)):
         return None
-    if stored is None:
-        raise NotFoundError(f"there is no document {patch.id!r} in {namespace.namespace} to patch")
     result = Patched(
         stored=stored,
         metadata={**stored.metadata, **patch.metadata},

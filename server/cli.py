@@ -89,7 +89,7 @@ def ingest(
         "collection": collection,
         "namespace": namespace,
         "groups": group or [],
-        "metadata": _json(metadata, "--metadata"),
+        "metadata": json_object(metadata, "--metadata"),
         "prune": prune,
     }
 
@@ -119,7 +119,7 @@ def search(
         "collection": collection,
         "namespaces": namespace or None,
         "top_k": top_k,
-        "filter": _json(filter_, "--filter") if filter_ else None,
+        "filter": json_object(filter_, "--filter") if filter_ else None,
         "rerank": rerank,
     }
 
@@ -147,7 +147,7 @@ def ask(
         body: Json = {
             "model": (collection or settings.collection) + (f":{namespace}" if namespace else ""),
             "messages": [{"role": "user", "content": question}],
-            "filter": _json(filter_, "--filter") if filter_ else None,
+            "filter": json_object(filter_, "--filter") if filter_ else None,
         }
         async with open_client(settings, "refdesk ask") as client:
             try:
@@ -221,7 +221,8 @@ def evaluate(ctx: typer.Context) -> int:
     return code
 
 
-def _json(text: str, option: str) -> Json:
+def json_object(text: str, option: str) -> Json:
+    """What an option says in JSON. Raises InvalidRequestError, naming the option."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
@@ -243,11 +244,12 @@ def main() -> None:
 @cache
 def _complete() -> typer.Typer:
     """The app with the commands of the other files, which import this one."""
-    from server import cli_demo, cli_keys, cli_models
+    from server import cli_delete, cli_demo, cli_keys, cli_models
 
     for commands in (cli_keys.app, cli_models.app):
         app.add_typer(commands)
     app.command(name="demo")(cli_demo.demo)
+    app.command(name="delete")(cli_delete.delete)
     return app
 
 

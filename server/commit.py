@@ -8,14 +8,21 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from itertools import count, islice
 from typing import Any, TypeVar
 
 from indexers.base import Index, NamespaceNotFoundError, Point
 from server import catalog_changes, catalog_names, catalog_plan
-from server.base import CatalogUnavailableError, Changes, NamespaceState, NotFoundError, PreparedDocument
+from server.base import (
+    CatalogUnavailableError,
+    Changes,
+    NamespaceState,
+    NotFoundError,
+    PreparedDocument,
+    StoredDocument,
+)
 from server.catalog import Catalog
 from server.catalog_names import Unfinished
 from server.catalog_plan import Plan, chunk_ids
@@ -60,10 +67,19 @@ class Writer:
         """Make all changes visible at once and durable; returns the commit's number (the present one, if none changed).
 
         A caller that is cancelled does not stop a commit that was begun. Raises InvalidRequestError,
-        NotFoundError (a dropped namespace, a patch of no document), IndexerError, CatalogUnavailableError; nothing is
-        visible then.
+        NotFoundError (a dropped namespace, a patch of no document), GoneError (of a deleted one), IndexerError,
+        CatalogUnavailableError; nothing is visible then.
         """
-        return await self._to_the_end(self._commit_at_last(namespace.id, changes))
+        number, _ = await self._to_the_end(self._commit_at_last(namespace.id, changes))
+        return number
+
+    async def delete(
+        self, namespace: NamespaceState, ids: Sequence[str], may_go: Callable[[StoredDocument], bool]
+    ) -> tuple[int, int]:
+        """Commit that these documents go, those that `may_go` holds of by then; returns how many, and the commit."""
+        changes = Changes(deletes=ids, may_go=may_go)
+        number, deleted = await self._to_the_end(self._commit_at_last(namespace.id, changes))
+        return deleted, number
 
     async def sweep(self, namespace: NamespaceState, *, retention_s: float | None = None) -> int:
         """Remove for good what ended longer ago than the retention (or another, this once); returns how many points."""
@@ -71,7 +87,10 @@ class Writer:
         return await self._to_the_end(self._sweep(namespace.id, kept_s))
 
     async def drop(self, namespace: NamespaceState) -> None:
-        """Delete a namespace with all that is in it; its documents answer `gone` from now on."""
+        """Delete a namespace with all that is in it; its documents answer `gone` from now on, its jobs end.
+
+        One whose drop was begun and failed is dropped to the end. Raises NotFoundError if it is gone already.
+        """
         await self._to_the_end(self._drop(namespace.id))
 
     async def recover(self) -> list[Unfinished]:
@@ -95,7 +114,7 @@ class Writer:
 
     # --- commit ----------------------------------------------------------------------------------------------------
 
-    async def _commit_at_last(self, namespace_id: int, changes: Changes) -> int:
+    async def _commit_at_last(self, namespace_id: int, changes: Changes) -> tuple[int, int]:
         """Commit, again from the start if the catalog was away: what is there already then changes nothing."""
         for attempt in range(ATTEMPTS - 1):
             try:
@@ -106,12 +125,13 @@ class Writer:
             await asyncio.sleep(random.uniform(0.5, 1) * AGAIN_S * 2**attempt)
         return await self._commit(namespace_id, changes)
 
-    async def _commit(self, namespace_id: int, changes: Changes) -> int:
+    async def _commit(self, namespace_id: int, changes: Changes) -> tuple[int, int]:
+        """Returns the commit's number, and how many documents it deleted."""
         async with self.lease(namespace_id) as lease:
             await self._recover(namespace_id, lease)
             plan = await self._catalog.read(catalog_plan.plan, namespace_id, changes, self._token_bits_of)
             if plan.is_empty:
-                return plan.number - 1
+                return plan.number - 1, 0
             turn = self._turn()
             await self._catalog.write(catalog_names.begin, namespace_id, turn)
             reach("commit.begun")
@@ -124,7 +144,7 @@ class Writer:
                 await self._purge(plan.namespace, lease)
         if plan.lost_originals and self._originals:
             await self._originals.forget()
-        return plan.number
+        return plan.number, len(plan.deleted)
 
     async def _write_index(self, plan: Plan, lease: Lease) -> None:
         namespace = plan.namespace.namespace
@@ -244,8 +264,10 @@ class Writer:
 
     async def _drop(self, namespace_id: int) -> None:
         async with self.lease(namespace_id) as lease:
-            left = await self._left(namespace_id)
-            await self._catalog.write(catalog_names.begin_drop, namespace_id)
+            left = await self._catalog.read(catalog_names.unfinished, namespace_id)
+            if left is None:
+                raise NotFoundError("the namespace was dropped meanwhile")
+            await self._catalog.write(catalog_changes.begin_drop, left.state)
             reach("drop.begun")
             await self._finish_drop(left.state, lease)
         if self._originals:

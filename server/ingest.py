@@ -285,9 +285,9 @@ class Ingestion:
         self.seen.add(document.uri)
         document = replace(document, metadata={**document.metadata, **self.target.metadata})
         if before is not None and before.version == document_version(document, self.chunker.fingerprint):
-            if (before.source_sha256, before.extractor) == (document.source_sha256, document.extractor):
-                document = replace(document, metadata={**before.metadata, **document.metadata})
-            if before.metadata.keys() <= document.metadata.keys():  # a patch adds; what takes away is a new text
+            same_bytes = (before.source_sha256, before.extractor) == (document.source_sha256, document.extractor)
+            # a patch adds; what takes away is a new text
+            if same_bytes or before.metadata.keys() <= document.metadata.keys():
                 await self._keep(before, document, origin, documents)
                 return
         if before is None:
@@ -322,8 +322,7 @@ class Ingestion:
         documents: "asyncio.Queue[Read | None]",
     ) -> None:
         """The text is the same: nothing to do, unless what is kept beside it differs; `document` None: same bytes."""
-        metadata = {**stored.metadata, **self.target.metadata}
-        patch = DocumentPatch(stored.id, metadata, self.target.groups, origin=origin, seen=stored)
+        patch = DocumentPatch(stored.id, self.target.metadata, self.target.groups, origin=origin, seen=stored)
         if document is not None:
             patch = replace(
                 patch,
@@ -334,7 +333,8 @@ class Ingestion:
         known = (stored.source_sha256, stored.extractor)
         same_bytes = document is None or known == (document.source_sha256, document.extractor)
         same_origin = origin == Origin(stored.original, stored.source_mark)
-        same_beside = dict(patch.metadata) == dict(stored.metadata) and patch.groups == stored.groups
+        same_metadata = {**stored.metadata, **patch.metadata} == dict(stored.metadata)
+        same_beside = same_metadata and patch.groups == stored.groups
         if same_bytes and same_origin and same_beside:
             self.tally.unchanged += 1
         else:

@@ -217,6 +217,7 @@ class Jobs:
             try:
                 with ExitStack() as opened:
                     uploads = [await self._upload(job, number, opened) for number in range(len(job.files))]
+                    await before_commit()  # an ingestion makes its namespace, which may have been dropped since
                     receipt = await self._ingest(uploads, target, note, before_commit)
                 note(receipt.tally)
                 return self._ended(receipt)

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 
 from indexers.base import CollectionSpec, Float32, Index, IndexUnavailableError, View, at_once
 from indexers.chunk import Chunker
-from indexers.filter import to_json
+from indexers.filter import Filter, to_json
 from indexers.point import check_groups, checked_metadata
 from models.base import Embedder, GenerationOptions, Generator
 from models.markers import MarkerFilter
+from server import catalog_names
 from server.answerable import answerability, threshold_for
 from server.base import (
     Answer,
@@ -27,6 +28,7 @@ from server.base import (
     ConflictError,
     ContextPassage,
     ContextTooLongError,
+    DocumentPatch,
     InvalidRequestError,
     NamespaceState,
     NotFoundError,
@@ -41,6 +43,7 @@ from server.catalog import Catalog
 from server.cite import cite
 from server.commit import Writer
 from server.context import assemble
+from server.delete import Deleted, delete_matching, delete_named
 from server.fetch import Sources
 from server.generate import Generation, generate, options_of, or_fallback, room_for_passages
 from server.group import BeforeCommit
@@ -115,9 +118,13 @@ class Pipeline:
                 is_computed = True
                 return await self.ranker.rank(request, states, read, trace)
 
-            ranking, cached = await self.rankings.get(
-                self._key(request, states), rank, keep=lambda ranking: not ranking.degraded
-            )
+            try:
+                ranking, cached = await self.rankings.get(
+                    self._key(request, states), rank, keep=lambda ranking: not ranking.degraded
+                )
+            except IndexUnavailableError:
+                await self._states(request)  # raises NotFoundError if a namespace was dropped meanwhile
+                raise
             with trace.span("read"):
                 hits = await self._hits(ranking, request, states, read)
         if is_computed:
@@ -319,10 +326,35 @@ class Pipeline:
         with self.share.ingesting():
             return await ingestion.run(sources)
 
+    async def patch(self, namespace: NamespaceState, patch: DocumentPatch) -> int:
+        """Add to a document's metadata, or replace its groups; its text and vectors stay. Returns the commit.
+
+        Raises InvalidPointError for what no index keeps; NotFoundError, GoneError.
+        """
+        checked = replace(patch, metadata=checked_metadata(patch.metadata))
+        check_groups(patch.groups or ())
+        return await self.writer.commit(namespace, Changes(patches=(checked,)))
+
     async def delete(self, collection: str, namespace: str, document_ids: Sequence[str]) -> int:
         """Delete documents with every version, vector and original; returns the commit."""
         state = await self.catalog.namespace(collection, namespace)
         return await self.writer.commit(state, Changes(deletes=tuple(document_ids)))
+
+    async def delete_named(
+        self, namespace: NamespaceState, document_ids: Sequence[str], groups: frozenset[str] | None
+    ) -> Deleted:
+        """Delete documents of a namespace, those that somebody in `groups` may read; unknown ids are ignored."""
+        return await delete_named(self.writer, namespace, document_ids, groups)
+
+    async def delete_matching(
+        self, namespace: NamespaceState, wanted: Filter, groups: frozenset[str] | None
+    ) -> Deleted:
+        """Delete the documents of a namespace whose metadata meet a filter and that somebody in `groups` may read."""
+        return await delete_matching(self.catalog, self.writer, namespace, wanted, groups)
+
+    async def drop(self, collection: str, namespace: str) -> None:
+        """Delete a namespace with all that is in it, for good. Raises NotFoundError."""
+        await self.writer.drop(await self.catalog.read(catalog_names.droppable, collection, namespace))
 
     async def _ensure_collection(self, name: str) -> None:
         """Create the collection with this server's models, or check that it was made with them."""

@@ -1,13 +1,13 @@
 """Deleting what a source no longer holds: of a folder if that is asked for, of a file that was read in any case."""
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Iterable, Set
 from functools import partial
 
-from server.base import Changes, InvalidRequestError, NamespaceState
+from server.base import InvalidRequestError, NamespaceState, StoredDocument
 from server.catalog import Catalog
+from server.catalog_keys import StoredFailure
 from server.commit import Writer
-
-PAGE = 1000  # documents, or failures, read at once
+from server.delete import PAGE, delete_where
 
 
 async def prune(catalog: Catalog, writer: Writer, state: NamespaceState, named: Set[str], failed: Set[str]) -> int:
@@ -25,10 +25,11 @@ async def prune(catalog: Catalog, writer: Writer, state: NamespaceState, named: 
         )
     unlisted = tuple(source for source in failed if not source or source.endswith("/"))
 
-    def is_gone(uri: str) -> bool:
+    def is_gone(document: StoredDocument) -> bool:
+        uri = document.uri
         return not (uri in named or uri.startswith(unlisted) or uri.rsplit("#", 1)[0] in failed)
 
-    return await _delete(catalog, writer, state, is_gone)
+    return (await delete_where(catalog, writer, state, is_gone)).documents
 
 
 async def prune_parts(
@@ -42,28 +43,13 @@ async def prune_parts(
     for file in files:
         start = f"{file}#"
         is_gone = partial(_is_missing_part, start, named)
-        deleted += await _delete(catalog, writer, state, is_gone, start)
+        deleted += (await delete_where(catalog, writer, state, is_gone, start=start)).documents
         after: str | None = start
         while after is not None and after.startswith(start):
             failures, after = await catalog.failures(state.id, after, PAGE)
-            await catalog.clear_failures(state.id, [one.uri for one in failures if is_gone(one.uri)])
+            await catalog.clear_failures(state.id, [one.uri for one in failures if is_gone(one)])
     return deleted
 
 
-def _is_missing_part(start: str, named: Set[str], uri: str) -> bool:
-    return uri.startswith(start) and uri[len(start) :].isdecimal() and uri not in named
-
-
-async def _delete(
-    catalog: Catalog, writer: Writer, state: NamespaceState, is_gone: Callable[[str], bool], start: str = ""
-) -> int:
-    """Delete the documents that are gone, of those whose uri begins with `start`; returns how many there were."""
-    deleted = 0
-    after: str | None = start
-    while after is not None and after.startswith(start):
-        page, after = await catalog.documents(state.id, after, PAGE)
-        gone = tuple(one.id for one in page if is_gone(one.uri))
-        if gone:
-            await writer.commit(state, Changes(deletes=gone))
-            deleted += len(gone)
-    return deleted
+def _is_missing_part(start: str, named: Set[str], part: StoredDocument | StoredFailure) -> bool:
+    return part.uri.startswith(start) and part.uri[len(start) :].isdecimal() and part.uri not in named

@@ -27,6 +27,7 @@ from server.base import (
     document_id,
 )
 from server.catalog import Catalog
+from server.catalog_documents import Place
 from server.catalog_keys import StoredKey
 from server.database import Backend
 from server.sqlite import Sqlite
@@ -145,6 +146,24 @@ async def test_namespaces_begin_at_commit_0(catalog: Catalog) -> None:
         await catalog.drop_collection("docs")
 
 
+async def test_a_namespace_is_never_taken_for_one_that_was_dropped(catalog: Catalog) -> None:
+    """What was begun in it must not end in another one, whose number the database might give a second time."""
+    numbers = set[int]()
+    for name in ("one", "two", "one", "three"):
+        made = await catalog.namespace("docs", name, create=True)
+        numbers.add(made.id)
+        await catalog.write(catalog_changes.begin_drop, made)
+        with pytest.raises(ConflictError, match="being dropped"):
+            await catalog.namespace("docs", name, create=True)
+        assert (await catalog.read(catalog_names.droppable, "docs", name)).id == made.id
+        await catalog.write(catalog_names.finish_drop, made.id)
+        with pytest.raises(NotFoundError, match="has no namespace"):
+            await catalog.read(catalog_names.droppable, "docs", name)
+        with pytest.raises(NotFoundError, match="dropped meanwhile"):
+            await catalog.record_failure(made.id, "a.pdf", "corrupt", "…")
+    assert len(numbers) == 4
+
+
 async def test_what_is_remembered_of_namespaces_ends_with_a_write(catalog: Catalog, namespace: NamespaceState) -> None:
     assert await catalog.snapshot("docs", ["default"]) == await catalog.snapshot("docs", ["default"])
     first = await commit(catalog, namespace, prepare("a.md", "The pump is red."))
@@ -201,7 +220,7 @@ async def test_documents_by_page_uri_and_id(catalog: Catalog, namespace: Namespa
     found = await catalog.lookup(namespace.id, ["f03.txt", "f99.txt"])
     assert found == {"f03.txt": stored}
     assert await catalog.statistics(namespace.id) == (25, 25)
-    assert await catalog.locate(stored.id) == ("docs", "default")
+    assert await catalog.locate(stored.id) == Place("docs", "default")
 
 
 async def test_a_document_to_be_ingested_again_is_not_looked_up(catalog: Catalog, namespace: NamespaceState) -> None:
@@ -237,7 +256,7 @@ async def test_deleted_documents_are_gone_until_they_return(catalog: Catalog, na
     ):
         with pytest.raises(GoneError, match="was deleted"):
             await ask
-    assert await catalog.locate(prepared.id) == ("docs", "default")
+    assert await catalog.locate(prepared.id) == Place("docs", "default", is_deleted=True)
     assert await catalog.chunks(namespace.id, ids_of(namespace, prepared), 1) == {}
     never = document_id("docs", "default", "never.txt")
     for ask in (catalog.document(namespace.id, never), catalog.text(never), catalog.locate(never)):

@@ -1,5 +1,6 @@
 """The command line: on a free folder, beside a running server, beside a process that has none, and killed."""
 
+import io
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import docx
@@ -179,6 +180,11 @@ def test_repair_and_models(shell: Shell, folder: Path) -> None:
         (("--set", "embedder=nx", "status"), 1, "'nx'"),
         (("serve", "--host", "0.0.0.0", "--port", "99999"), 2, "port"),
         (("keys", "add"), 2, "'name'"),
+        (("delete", "--yes"), 2, "exactly one of --id, --uri, --filter and --all"),
+        (("delete", "--all", "--uri", "a", "--yes"), 2, "exactly one of"),
+        (("delete", "--filter", "[1]", "--yes"), 2, "--filter: give a JSON object"),
+        (("delete", "--uri", "a", "--yes"), 2, "'docs'"),
+        (("delete", "--all", "--yes"), 2, "'docs'"),
     ],
 )
 def test_errors_are_one_line(
@@ -190,6 +196,47 @@ def test_errors_are_one_line(
     assert "Traceback" not in printed.err
     assert len(printed.err.strip().splitlines()) == 1
     assert printed.out == ""
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+def test_deleting(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch, is_served: bool) -> None:
+    """The same beside a running server and without one."""
+
+    def documents() -> dict[str, int]:
+        assert shell("status", "--json") == 0
+        spaces = [space for one in json.loads(shell.out)["collections"] for space in one["namespaces"]]
+        return {space["name"]: space["documents"] for space in spaces}
+
+    for n in range(3):
+        (folder / f"{n}.md").write_text(f"# Part {n}\n\nThe zebra of part {n} sleeps.")
+    with running_server(shell.data_dir) if is_served else nullcontext():
+        default = {"default": 2} if is_served else {}
+        for name in ("tenant", "..", "other"):
+            assert shell("ingest", str(folder), "-n", name, "--metadata", '{"year": 2024}') == 0
+        assert shell("delete", "--uri", "0.md", "--uri", "nx.md", "--uri", "0.md", "-n", "tenant", "--yes") == 0
+        assert shell.out == "1 deleted, 1 not there\n"
+        assert shell("search", "zebra", "-n", "tenant", "--json") == 0
+        hits = json.loads(shell.out)["hits"]
+        assert {hit["uri"] for hit in hits} >= {"1.md", "2.md"}
+        assert "0.md" not in {hit["uri"] for hit in hits}
+        assert shell("delete", "--id", hits[0]["document_id"], "-c", "docs", "-n", "tenant", "-y") == 0
+        assert shell.out == "1 deleted\n"
+        monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+        assert shell("delete", "--filter", '{"year": 2024}', "-n", "tenant") == 130
+        assert "Delete what meets" in shell.err
+        assert "docs:tenant for good?" in shell.err
+        assert documents() == default | {"tenant": 3, "..": 5, "other": 5}
+        monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+        assert shell("delete", "--filter", '{"year": 2024}', "-n", "tenant") == 0
+        assert shell.out.strip() == "3 deleted"
+        assert shell("delete", "--all", "-n", "..", "--yes") == 0
+        assert shell.out == "5 deleted, and the namespace '..'\n"
+        assert documents() == default | {"tenant": 0, "other": 5}
+        assert shell("delete", "--all", "-n", "..", "--yes") == 2
+        assert "no namespace '..'" in shell.err
+        assert shell("delete", "--filter", "{}", "-n", "other", "--yes") == 2
+        assert "--all" in shell.err
+    assert documents() == default | {"tenant": 0, "other": 5}
 
 
 def test_without_what_evaluation_needs_the_way_to_it_is_named(

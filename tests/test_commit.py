@@ -88,7 +88,7 @@ async def test_a_patch_reaches_index_and_hits(bench: Bench) -> None:
     for snapshot in (1, 2):  # the present groups are checked whatever the commit that is read
         chunks = await bench.catalog.chunks(bench.state.id, ids, snapshot)
         assert {chunk.groups for chunk in chunks.values()} == {("staff",)}
-    with pytest.raises(NotFoundError, match="to patch"):
+    with pytest.raises(NotFoundError, match="there is no document 'doc_unknown'"):
         await bench.commit(patches=[DocumentPatch("doc_unknown", {"seen": True})])
 
 
@@ -96,6 +96,8 @@ async def test_deleting_takes_every_version_from_both_sides(bench: Bench) -> Non
     await bench.commit(A1, B1)
     await bench.commit(A2)
     assert await bench.commit(deletes=[A1.id]) == 3
+    with pytest.raises(GoneError):
+        await bench.commit(patches=[DocumentPatch(A1.id, {"seen": True})])
     for snapshot in (1, 2, 3):
         assert await bench.visible(snapshot) == {"b.txt": B1.document.text}
     assert await bench.index.count(bench.state.namespace, None) == len(B1.chunks)

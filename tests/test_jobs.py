@@ -13,7 +13,7 @@ import pytest
 
 from indexers.base import IndexUnavailableError
 from indexers.sources import Source, Upload
-from server import catalog_jobs, jobs
+from server import catalog_changes, catalog_jobs, jobs
 from server.base import OverloadedError
 from server.bell import LocalBell
 from server.build import Desk
@@ -237,6 +237,51 @@ async def test_bytes_whose_sender_died_are_let_go(shares: Shares) -> None:
             await asyncio.sleep(0.02)
     assert await shares.desk.catalog.read(catalog_jobs.block, half.id, 0, 0) is None
     await share.add([text_file("b.txt", "x" * 600_000)], TARGET, "k")
+
+
+async def test_what_waits_for_a_namespace_that_is_dropped_ends_with_it(shares: Shares) -> None:
+    """Else it would make anew what somebody wanted gone; another namespace's jobs go on."""
+    await shares.desk.pipeline.ingest([text_file("a.txt", "text")], TARGET)
+    gate = asyncio.Event()
+    share = shares.new(Ingest(shares.desk, gate=gate))
+    ids = [(await share.add([text_file(f"{n}.txt", "text")], TARGET, "k")).id for n in range(2)]
+    other = (await share.add([text_file("o.txt", "text")], Target("docs", "other"), "k")).id
+    share.start(1)
+    async with asyncio.timeout(10):
+        while not ((await share.get(ids[0])).progress or {}).get("read"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await shares.desk.pipeline.drop("docs", "default")
+    gate.set()
+    assert [(await shares.ended(id_)).state for id_ in ids] == ["cancelled"] * 2
+    assert await shares.desk.catalog.read(catalog_jobs.block, ids[1], 0, 0) is None
+    assert (await shares.ended(other)).state == "succeeded"
+    assert [state.namespace.name for state in await shares.desk.catalog.namespaces("docs")] == ["other"]
+
+
+async def test_one_taken_before_the_drop_does_not_make_the_namespace_anew(shares: Shares) -> None:
+    """Its worker died; who takes it next sees that it was cancelled."""
+    await shares.desk.pipeline.ingest([text_file("a.txt", "text")], TARGET)
+    share = shares.new(ingest := Ingest(shares.desk), gone_s=0)
+    id_ = (await share.add([text_file("b.txt", "text")], TARGET, "k")).id
+    assert await shares.desk.catalog.write(catalog_jobs.take, "who dies", set())
+    await shares.desk.pipeline.drop("docs", "default")
+    share.start(1)
+    assert (await shares.ended(id_)).state == "cancelled"
+    assert (ingest.runs, await shares.desk.catalog.namespaces("docs")) == (0, [])
+
+
+async def test_what_is_sent_during_a_drop_waits_for_its_end(shares: Shares) -> None:
+    await shares.desk.pipeline.ingest([text_file("a.txt", "older text")], TARGET)
+    state = await shares.desk.catalog.namespace("docs", "default")
+    await shares.desk.catalog.write(catalog_changes.begin_drop, state)
+    share = shares.new()
+    share.start(1)
+    id_ = (await share.add([text_file("b.txt", "newer text")], TARGET, "k")).id
+    await asyncio.sleep(0.5)
+    assert (await share.get(id_)).state == "queued"
+    await shares.desk.writer.recover()
+    assert (await shares.ended(id_)).state == "succeeded"
+    assert await shares.text("b.txt") == "newer text"
 
 
 async def test_large_files_come_back_byte_for_byte(shares: Shares, monkeypatch: pytest.MonkeyPatch) -> None:

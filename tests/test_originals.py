@@ -136,7 +136,8 @@ async def test_replacing_replaces_the_original_and_the_unchanged_is_not_stored_a
 async def test_equal_bytes_of_two_documents_are_two_objects(desk: Desk) -> None:
     """So that deleting one cannot take the other's away, whatever runs beside it."""
     await desk.pipeline.ingest([text_file(name, "Equal words.") for name in ("a.txt", "b.txt")], Target("docs"))
-    a, b = [(await desk.catalog.lookup(1, [uri]))[uri] for uri in ("a.txt", "b.txt")]
+    state = await desk.catalog.namespace("docs", "default")
+    a, b = [(await desk.catalog.lookup(state.id, [uri]))[uri] for uri in ("a.txt", "b.txt")]
     await desk.pipeline.delete("docs", "default", [a.id])
     assert [path.read_bytes() for path in objects(desk)] == [b"Equal words."]
     assert [piece async for piece in desk.originals.read(b.original)] == [b"Equal words."]

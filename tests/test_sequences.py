@@ -1,9 +1,10 @@
-"""Any sequence of writes, patches, deletes and sweeps shows, at each commit, what a plain dict would."""
+"""Any sequence of writes, patches, deletes (by filter too) and sweeps shows at each commit what a plain dict would."""
 
 import asyncio
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from indexers.base import View
+from indexers.filter import parse_filter
 from indexers.memory import MemoryIndex
 from server import tables
 from server.base import DocumentPatch
+from server.delete import delete_matching
 from server.repair import repair
 from server.sqlite import Sqlite
 from tests.commit_bench import Bench
@@ -27,10 +30,17 @@ URIS = st.sampled_from(["a", "b", "c"])
 TEXTS = st.sampled_from(
     ["", "x", "one text of forty-one letters, so two chunks", "another one, of the same length, cut in two"]
 )
+FILTERS: dict[str, tuple[object, Callable[[float | None], bool]]] = {
+    "one": ({"value": 1}, lambda value: value == 1.0),
+    "no one": ({"value": {"$ne": 1}}, lambda value: value != 1.0),
+    "none": ({"value": {"$exists": False}}, lambda value: value is None),
+    "large": ({"value": {"$gt": 1.5}}, lambda value: value is not None and value > 1.5),
+}
 OPERATIONS = st.one_of(
     st.tuples(st.just("upsert"), st.dictionaries(URIS, TEXTS, min_size=1)),
     st.tuples(st.just("patch"), st.dictionaries(URIS, st.sampled_from([1.0, 2.0]), min_size=1)),
     st.tuples(st.just("delete"), st.sets(URIS, min_size=1)),
+    st.tuples(st.just("delete matching"), st.sampled_from(sorted(FILTERS))),
     st.tuples(st.just("sweep"), st.floats(0, 1)),
     st.tuples(st.just("recover"), st.none()),
 )
@@ -74,6 +84,17 @@ async def step(bench: Bench, model: Model, kind: str, argument: object) -> None:
         number = await bench.commit(deletes=[documents[uri] for uri in argument if uri in present])
         if argument & set(present):
             model.delete(argument)
+    elif kind == "delete matching" and isinstance(argument, str):
+        raw, may_go = FILTERS[argument]
+        gone = {uri for uri in present if may_go(model.metadata[uri].get("value"))}
+        wanted = parse_filter(raw)
+        assert wanted is not None
+        deleted = await delete_matching(bench.catalog, bench.writer, bench.state, wanted, None)
+        assert deleted.documents == len(gone)
+        if not gone:
+            return
+        model.delete(gone)
+        number = deleted.commit
     elif kind == "sweep" and isinstance(argument, float):
         times = await bench.catalog.read(
             lambda c: c.execute(select(tables.commits.c.committed_at).order_by(tables.commits.c.number)).scalars().all()

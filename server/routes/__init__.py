@@ -20,6 +20,7 @@ from server.stream import event_line
 Reader = Annotated[Principal, Depends(require("read"))]
 Writer = Annotated[Principal, Depends(require("write"))]
 Admin = Annotated[Principal, Depends(require("admin"))]
+NamespaceAdmin = Annotated[Principal, Depends(require("admin", of_some=True))]
 
 
 @dataclass(frozen=True, slots=True)

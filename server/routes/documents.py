@@ -1,4 +1,4 @@
-"""Documents: upload, list, read, delete, text by span, the original; POST /v1/citations/verify."""
+"""Documents: upload, list, read, patch, delete, text by span, the original; POST /v1/citations/verify."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -10,14 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from indexers.sources import Upload
-from server.access import readable, resolve
-from server.base import InvalidRequestError, NotFoundError, StoredDocument
+from server.access import no_document, readable, resolve
+from server.base import InvalidRequestError, NotFoundError, StoredDocument, document_id, is_readable
 from server.check import Claim, read_span, verify
 from server.ingest import Receipt, Target
 from server.metrics import Metrics
 from server.originals import Originals
 from server.routes import Reader, Writer, face_of, json_response, new_router
 from server.schemas.documents import (
+    DeleteBody,
+    PatchBody,
     VerifyBody,
     Whole,
     background_field,
@@ -108,6 +110,19 @@ async def get_document(document_id: str, request: Request, caller: Reader) -> Re
     return json_response(document_reply(document, collection, state.namespace.name, caller))
 
 
+@router.patch("/v1/documents/{document_id}")
+async def patch_document(document_id: str, body: PatchBody, request: Request, caller: Writer) -> Response:
+    """Add to a document's metadata, or say anew who may read it; its text stays. The reply is the document then."""
+    desk = face_of(request).desk
+    patch = body.of(document_id)
+    state, _ = await readable(desk.catalog, caller, document_id)
+    await desk.pipeline.patch(state, patch)
+    document = await desk.catalog.document(state.id, document_id)
+    if document.groups != patch.groups and not is_readable(document.groups, caller.groups):
+        raise no_document(document_id)  # another writer hid it a moment ago
+    return json_response(document_reply(document, state.namespace.collection.name, state.namespace.name, caller))
+
+
 @router.delete("/v1/documents/{document_id}")
 async def delete_document(document_id: str, request: Request, caller: Writer) -> Response:
     """Delete every version of a document, for good."""
@@ -115,6 +130,23 @@ async def delete_document(document_id: str, request: Request, caller: Writer) ->
     state, _ = await readable(desk.catalog, caller, document_id)
     commit = await desk.pipeline.delete(state.namespace.collection.name, state.namespace.name, [document_id])
     return json_response({"object": "document.deleted", "id": document_id, "deleted": True, "commit": commit})
+
+
+@router.post("/v1/documents/delete")
+async def delete_documents(body: DeleteBody, request: Request, caller: Writer) -> Response:
+    """Delete the documents of a namespace that are named, or that a filter finds, of those that the caller may read."""
+    desk = face_of(request).desk
+    body.check()
+    wanted = body.parsed_filter()
+    collection = body.collection or desk.settings.collection
+    (namespace,) = resolve(caller, collection, [body.namespace] if body.namespace else None)
+    state = await desk.catalog.namespace(collection, namespace)
+    if wanted is not None:
+        deleted = await desk.pipeline.delete_matching(state, wanted, caller.groups)
+    else:
+        ids = body.ids or [document_id(collection, namespace, uri) for uri in body.uris or ()]
+        deleted = await desk.pipeline.delete_named(state, ids, caller.groups)
+    return json_response({"object": "documents.deleted", "deleted": deleted.documents, "commit": deleted.commit})
 
 
 @router.get("/v1/documents/{document_id}/text")

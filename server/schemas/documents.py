@@ -2,8 +2,8 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
 
 import orjson
 from pydantic import (
@@ -22,11 +22,14 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.types import Message, Receive
 
 from indexers.base import Metadata, UnreadableError
-from indexers.filter import number
-from server.base import InvalidRequestError, Principal, StoredDocument
+from indexers.filter import Filter, number, parse_filter
+from server.base import DocumentPatch, InvalidRequestError, Principal, StoredDocument
 from server.ingest import Receipt, Tally
 
+T = TypeVar("T")
+
 MAX_URI_CHARS = 1024
+MAX_NAMED = 1000  # documents of one request
 _TAIL_BYTES = 2048  # a boundary has 70 at most, and little may follow the last one
 _JOINERS = "\u200c\u200d"  # of Persian, of Indian scripts, of emoji
 FIELDS = {"collection", "namespace", "groups", "metadata", "background"}
@@ -55,6 +58,49 @@ class VerifyBody(BaseModel):
     end: int = Field(ge=0)
     quote: str | None = None
     quote_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+
+
+class PatchBody(BaseModel):
+    """What is to be beside a document's text: metadata to add, groups instead of the present ones, or both."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    metadata: dict[str, object] | None = None
+    groups: list[str] | None = None
+
+    def of(self, document_id: str) -> DocumentPatch:
+        """The patch of a document. Raises InvalidRequestError."""
+        if self.metadata is None and self.groups is None:
+            raise InvalidRequestError("nothing to change: give metadata, groups or both", "metadata")
+        groups = None if self.groups is None else tuple(sorted(set(self.groups)))
+        return DocumentPatch(document_id, _metadata(_METADATA.validate_python, self.metadata or {}), groups)
+
+
+class DeleteBody(BaseModel):
+    """Documents of one namespace: exactly one of `ids`, `uris` and `filter`. An unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: str | None = None
+    namespace: str | None = None
+    ids: list[str] | None = Field(None, min_length=1, max_length=MAX_NAMED)
+    uris: list[str] | None = Field(None, min_length=1, max_length=MAX_NAMED)
+    filter: dict[str, object] | None = None
+
+    def check(self) -> None:
+        """Raises InvalidRequestError unless it is one of the three that is given."""
+        if sum(given is not None for given in (self.ids, self.uris, self.filter)) != 1:
+            raise InvalidRequestError("give exactly one of ids, uris and filter: what of the namespace is to go?")
+
+    def parsed_filter(self) -> Filter | None:
+        """The filter; None if none is given. Raises FilterError, InvalidRequestError for an empty one."""
+        if self.filter == {}:
+            raise InvalidRequestError(
+                "filter: {} would delete every document: for that, drop the namespace (refdesk delete --all, or "
+                "DELETE /v1/collections/{collection}/namespaces/{namespace})",
+                "filter",
+            )
+        return parse_filter(self.filter)
 
 
 def uploads(form: FormData) -> list[UploadFile]:
@@ -119,8 +165,12 @@ def groups_field(form: FormData) -> tuple[str, ...]:
 
 def metadata_field(form: FormData) -> Metadata:
     """The upload's metadata: a JSON object of strings, numbers, booleans and lists of strings."""
+    return _metadata(_METADATA.validate_json, text_field(form, "metadata") or "{}")
+
+
+def _metadata(validate: Callable[[T], MetadataBody], given: T) -> Metadata:
     try:
-        return _METADATA.validate_json(text_field(form, "metadata") or "{}")
+        return validate(given)
     except ValidationError as exc:
         first = next((e for e in exc.errors() if e["type"] == "value_error"), exc.errors()[0])
         field = f" at {first['loc'][0]!r}" if first["loc"] else ""

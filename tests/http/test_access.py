@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from server.auth import Claims, Keys
-from server.base import UnauthorizedError
+from server.base import Role, UnauthorizedError
 from server.build import Desk
 from server.catalog import Catalog
 from server.catalog_keys import StoredKey
@@ -86,10 +86,14 @@ async def test_roles(desk: Desk, http: httpx2.AsyncClient) -> None:
         assert (await search(reader))["hits"]
         assert (await refused(reader, "POST", "/v1/documents", files={"file": ("a.txt", b"a")}))[0] == 403
         assert (await refused(reader, "DELETE", f"/v1/documents/{guide['id']}"))[0] == 403
+        assert (await refused(reader, "PATCH", f"/v1/documents/{guide['id']}", json={"metadata": {}}))[0] == 403
         assert (await refused(reader, "GET", "/v1/keys"))[0] == 403
+        assert (await refused(reader, "DELETE", "/v1/collections/docs/namespaces/default"))[0] == 403
+        assert (await refused(reader, "POST", "/v1/documents/delete", json={"ids": [guide["id"]]}))[0] == 403
         assert "groups" not in (await reader.get(f"/v1/documents/{guide['id']}")).json()
     async with open_http(desk, key=await new_key(desk, Claims(roles=("write",)))) as writer:
         assert (await refused(writer, "POST", "/v1/search", json={"question": "x"}))[0] == 403
+        assert (await refused(writer, "DELETE", "/v1/collections/docs/namespaces/default"))[0] == 403
         assert (await refused(writer, "POST", "/v1/local/ingest", json={"path": "/"}))[0] == 403
     async with open_http(desk, key=await new_key(desk)) as admin:
         assert (await refused(admin, "POST", "/v1/local/ingest", json={"path": "/"}))[0] == 403
@@ -113,16 +117,22 @@ ASKED = {"messages": [{"role": "user", "content": "x"}]}
         ("GET", "/v1/documents/ID", {}),
         ("GET", "/v1/documents/ID/text", {}),
         ("DELETE", "/v1/documents/ID", {}),
+        ("PATCH", "/v1/documents/ID", {"json": {"groups": []}}),
         ("POST", "/v1/search", {"json": {"question": "x", "collection": "COLLECTION"}}),
+        ("POST", "/v1/documents/delete", {"json": {"uris": ["salaries.md"], "namespace": "NS"}}),
+        ("POST", "/v1/documents/delete", {"json": {"ids": ["ID"], "collection": "COLLECTION"}}),
+        ("DELETE", "/v1/collections/docs/namespaces/NS", {}),
+        ("DELETE", "/v1/collections/COLLECTION/namespaces/default", {}),
     ],
 )
 async def test_what_a_key_may_not_reach_reads_like_what_is_missing(
     desk: Desk, method: str, path: str, kwargs: dict[str, Any]
 ) -> None:
     (hidden,) = [d async for d in _documents_of(desk, "hr")]
-    claims = Claims(roles=("read", "write"), namespaces=("docs:default",))
-    if "COLLECTION" in repr(kwargs):
-        claims = Claims(roles=("read",), namespaces=("other:x",))
+    roles: tuple[Role, ...] = ("admin",) if "/namespaces/" in path else ("read", "write")
+    claims = Claims(roles=roles, namespaces=("docs:default",))
+    if "COLLECTION" in repr((path, kwargs)):
+        claims = Claims(roles=roles, namespaces=("other:x",))
     replies = []
     async with open_http(desk, key=await new_key(desk, claims)) as http:
         for namespace, id_, collection in (("hr", hidden, "docs"), ("nx", hidden[:-4] + "0000", "nope")):

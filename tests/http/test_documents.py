@@ -1,5 +1,6 @@
 """Documents over HTTP: upload, list, delete, text by span, verification; limits while reading."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from server.auth import Claims
 from server.build import Desk
-from tests.desks import LOCAL_TOKEN, open_desk, open_http, refused, search, upload
+from server.ingest import Target
+from tests.desks import LOCAL_TOKEN, new_key, open_desk, open_http, refused, search, text_file, upload
 
 METADATA = json.dumps({"tag": ["p", "q"], "n": 1, "b": True, "round": 2**70})
 
@@ -119,6 +122,97 @@ async def test_a_deleted_document_is_gone(http: httpx2.AsyncClient) -> None:
     assert (await refused(http, "DELETE", f"/v1/documents/{id_}"))[0] == 410
     assert (await http.post("/v1/citations/verify", json=citation)).json()["status"] == "gone"
     assert (await search(http, "What is here today?", namespace="del"))["hits"] == []
+
+
+async def test_a_patch_adds_metadata_and_replaces_groups_at_once(desk: Desk, http: httpx2.AsyncClient) -> None:
+    words = "# Seals\n\nThe seal of the patch is green."
+    metadata = json.dumps({"year": 2020, "lang": "en"})
+    (id_,) = (await upload(http, {"seal.md": words}, namespace="patched", metadata=metadata))["document_ids"]
+    path = f"/v1/documents/{id_}"
+    before = (await http.get(path)).json()
+
+    async def found(of: httpx2.AsyncClient, year: int) -> list[str]:
+        reply = await search(of, "What colour has the seal?", namespace="patched", filter={"year": year}, rerank=False)
+        assert all(hit["ranks"].keys() == {"dense", "bm25"} for hit in reply["hits"])
+        return [hit["uri"] for hit in reply["hits"]]
+
+    assert (await found(http, 2020), await found(http, 2024)) == (["seal.md"], [])
+    patched = (await http.patch(path, json={"metadata": {"year": 2024, "tags": ["x"]}})).json()
+    assert patched == (await http.get(path)).json()
+    assert patched["metadata"] == {"year": 2024.0, "lang": "en", "tags": ["x"]}
+    beside = {"metadata", "updated_at"}
+    assert {k: v for k, v in patched.items() if k not in beside} == {k: v for k, v in before.items() if k not in beside}
+    assert (await found(http, 2020), await found(http, 2024)) == ([], ["seal.md"])
+    async with open_http(desk, await new_key(desk, Claims(("read",), groups=("hr",)))) as of_hr:
+        assert await found(of_hr, 2024) == ["seal.md"]
+        assert (await http.patch(path, json={"groups": ["board", "board"]})).json()["groups"] == ["board"]
+        assert await found(of_hr, 2024) == []
+        assert (await refused(of_hr, "GET", path))[0] == 404
+        patched = (await http.patch(path, json={"groups": [], "metadata": {"year": 2020}})).json()
+        assert (patched["groups"], patched["metadata"]["year"]) == ([], 2020.0)
+        assert await found(of_hr, 2020) == ["seal.md"]
+    again = await upload(http, {"seal.md": words}, namespace="patched")
+    assert (again["unchanged"], again["patched"]) == (1, 0), "the same bytes keep what was added"
+    await http.delete(path)
+    assert (await refused(http, "PATCH", path, json={"groups": []}))[0] == 410
+
+
+async def test_patches_and_an_unchanged_upload_side_by_side_lose_nothing(desk: Desk, http: httpx2.AsyncClient) -> None:
+    (id_,) = (await upload(http, {"a.txt": "Words."}, namespace="beside", metadata='{"n": 0}'))["document_ids"]
+    at_commit, go_on = asyncio.Event(), asyncio.Event()
+
+    async def before_commit() -> None:
+        at_commit.set()
+        await go_on.wait()
+
+    target = Target("docs", "beside", metadata={"from": "upload"})
+    unchanged = [text_file("a.txt", "Words.")]
+    uploading = asyncio.create_task(desk.pipeline.ingest(unchanged, target, before_commit=before_commit))
+    await at_commit.wait()
+    bodies = [{"metadata": {f"field {n}": n}} for n in range(5)] + [{"metadata": {"n": 1}}]
+    replies = await asyncio.gather(*(http.patch(f"/v1/documents/{id_}", json=body) for body in bodies))
+    assert [reply.status_code for reply in replies] == [200] * 6
+    go_on.set()
+    await uploading
+    expected = {"n": 1.0, "from": "upload"} | {f"field {n}": float(n) for n in range(5)}
+    assert (await http.get(f"/v1/documents/{id_}")).json()["metadata"] == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({}, "metadata", "give metadata, groups or both"),
+        ({"groups": None}, "metadata", "give metadata, groups or both"),
+        ({"metadata": {}, "uri": "b.txt"}, "uri", "not permitted"),
+        ({"metadata": {"a": {"b": 1}}}, "metadata", "at 'a'"),
+        ({"metadata": {"a": 2**53 + 1}}, "metadata", "no float64 holds this integer"),
+        ({"metadata": {"$a": 1}}, None, "'$a'"),
+        ({"metadata": []}, "metadata", "dictionary"),
+        ({"groups": "hr"}, "groups", "list"),
+        ({"groups": ["hr", ""]}, None, "group ''"),
+    ],
+)
+async def test_a_wrong_patch_is_told_what_is_wrong(
+    http: httpx2.AsyncClient, body: dict[str, Any], param: str | None, words: str
+) -> None:
+    document = (await http.get("/v1/documents")).json()["data"][0]
+    status, error = await refused(http, "PATCH", f"/v1/documents/{document['id']}", json=body)
+    assert (status, error["param"]) == (400, param)
+    assert words in error["message"]
+    assert (await http.get("/v1/documents")).json()["data"][0] == document
+
+
+async def test_groups_say_who_reads_not_who_writes(desk: Desk, http: httpx2.AsyncClient) -> None:
+    """A patch gives what an upload gives, and does not reach what its caller may not read."""
+    async with open_http(desk, await new_key(desk, Claims(("write",), ("docs:whose",), ("hr",)))) as of_hr:
+        (id_,) = (await upload(of_hr, {"a.txt": "Words."}, namespace="whose", groups="hr"))["document_ids"]
+        given = await of_hr.patch(f"/v1/documents/{id_}", json={"groups": ["board"]})
+        assert (given.status_code, given.json()["groups"]) == (200, ["board"])
+        body = {"groups": ["hr"]}
+        told = [await refused(of_hr, "PATCH", f"/v1/documents/{one}", json=body) for one in (id_, "doc_0")]
+        assert told[0][1]["message"].replace(id_, "doc_0") == told[1][1]["message"]
+        assert [status for status, _ in told] == [404, 404]
+        assert (await upload(of_hr, {"a.txt": "Words."}, namespace="whose", groups="hr"))["patched"] == 1
 
 
 async def test_text_by_span_counts_code_points(http: httpx2.AsyncClient) -> None:
