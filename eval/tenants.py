@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from eval import command
-from eval.tenants_world import GROUPS, TOKEN, Document, Key, Sent, World
+from eval.tenants_world import GROUPS, TOKEN, Document, Key, Sent, World, token
 from server.app import create_app
 from server.build import Desk, build
 from server.settings import Settings
@@ -29,6 +29,7 @@ from server.settings import Settings
 CASES = 10_000
 QUESTIONS = ("How often is the pump serviced?", "Who signs for the pump?", "What is the pump of?")
 OPEN = frozenset({"GET /health", "GET /ready", "GET /metrics"})
+PLACES_LEFT, DOCUMENTS_LEFT = 4, 12  # at fewer no namespace is dropped, and documents are added
 SHOWN = 10  # wrong replies, after which a desk is not asked any more
 
 
@@ -183,7 +184,8 @@ class Cases:
         collection, namespace = self.place()
         groups = tuple(sorted(self.rng.sample(GROUPS, self.rng.randint(0, 2))))
         there = [d for d in self.world.documents if (d.collection, d.namespace) == (collection, namespace)]
-        replaced = self.rng.choice(there) if there and self.rng.random() < 0.6 else None
+        is_scarce = len(self.world.documents) < DOCUMENTS_LEFT
+        replaced = self.rng.choice(there) if there and not is_scarce and self.rng.random() < 0.6 else None
         sent = Sent.make(self.rng, collection, namespace, groups, uri=replaced.uri if replaced else None)
 
         async def then(reply: httpx2.Response) -> None:
@@ -192,7 +194,65 @@ class Cases:
         status = self.status(key, "write", collection, namespace)
         return Case("POST /v1/documents", "/v1/documents", status, sent.form(), then=then)
 
+    def patch(self, key: Key) -> Case:
+        document = self.document()
+        groups = tuple(sorted(self.rng.sample(GROUPS, self.rng.randint(0, 2))))
+
+        async def then(_: httpx2.Response) -> None:
+            document.groups = groups
+
+        status = self.status(key, "write", document.collection, document.namespace, document=document)
+        body = {"groups": groups, "metadata": {"checked": True}}
+        route = "PATCH /v1/documents/{document_id}"
+        return Case(route, f"/v1/documents/{document.id}", status, {"json": body}, then=then)
+
+    def delete_many(self, key: Key) -> Case:
+        """By ids, uris or a filter, of which some are of other namespaces."""
+        if len(self.world.documents) < DOCUMENTS_LEFT:
+            return self.upload(key)
+        collection, namespace = self.place()
+        named = self.rng.sample(self.world.documents, 3)
+        there = [d for d in self.world.documents if (d.collection, d.namespace) == (collection, namespace)]
+        named += self.rng.sample(there, min(1, len(there)))
+        by: dict[str, object] = {"ids": [d.id for d in named]}
+        if self.rng.random() < 0.6:
+            by = {"uris": [d.uri for d in named]}
+        elif self.rng.random() < 0.5:
+            by = {"filter": {"owner": {"$in": [d.tokens[-1] for d in named]}}}
+        going = [d for d in {d.id: d for d in named}.values() if d in there and key.reads(d)]
+
+        def check(reply: httpx2.Response) -> str | None:
+            deleted = reply.json()["deleted"]
+            return None if deleted == len(going) else f"{deleted} deleted, not {len(going)}"
+
+        async def then(_: httpx2.Response) -> None:
+            for document in going:
+                self.world.forget(document)
+
+        body = {"collection": collection, "namespace": namespace, **by}
+        status = self.status(key, "write", collection, namespace)
+        return Case("POST /v1/documents/delete", "/v1/documents/delete", status, {"json": body}, check, then)
+
+    def drop(self, key: Key) -> Case:
+        """A namespace, which is mostly not there."""
+        collection, namespace = self.place()
+        is_there = len(self.world.places) > PLACES_LEFT and self.rng.random() < 0.3
+        name = namespace if is_there else token(self.rng)
+
+        async def then(_: httpx2.Response) -> None:
+            self.world.places.remove((collection, namespace))
+            for document in list(self.world.documents):
+                if (document.collection, document.namespace) == (collection, namespace):
+                    self.world.forget(document)
+
+        status = self.status(key, "admin", collection, name)
+        route = "DELETE /v1/collections/{collection}/namespaces/{namespace}"
+        path = f"/v1/collections/{collection}/namespaces/{name}"
+        return Case(route, path, status if is_there or status == 403 else 404, then=then)
+
     def delete(self, key: Key) -> Case:
+        if len(self.world.documents) < DOCUMENTS_LEFT:
+            return self.upload(key)
         document = self.document()
 
         async def then(_: httpx2.Response) -> None:
@@ -255,7 +315,8 @@ class Cases:
 
 MAKERS: tuple[tuple[Make, int], ...] = (  # and how often each
     (Cases.search, 30), (Cases.chat, 8), (Cases.models, 3), (Cases.model, 4), (Cases.embeddings, 3), (Cases.rerank, 2),
-    (Cases.documents, 8), (Cases.read, 16), (Cases.verify, 8), (Cases.upload, 5), (Cases.delete, 3), (Cases.jobs, 3),
+    (Cases.documents, 8), (Cases.read, 16), (Cases.verify, 8), (Cases.upload, 5), (Cases.delete, 2), (Cases.patch, 3),
+    (Cases.delete_many, 2), (Cases.drop, 1), (Cases.jobs, 3),
     (Cases.job, 5), (Cases.keys, 1), (Cases.add_key, 1), (Cases.revoke, 1), (Cases.desk_status, 1), (Cases.local, 1),
     (Cases.open, 2), (Cases.repair, 1),
 )  # fmt: skip
