@@ -5,6 +5,8 @@ import itertools
 import re
 import textwrap
 from collections.abc import Collection, Sequence
+from email.message import EmailMessage
+from email.policy import SMTP
 
 import docx
 import openpyxl
@@ -152,3 +154,20 @@ def slides_with_table(rows: Sequence[Sequence[str]]) -> bytes:
         for cell, value in zip(row.cells, values, strict=True):
             cell.text = value
     return _saved(presentation)
+
+
+Attachment = tuple[str, str, bytes]  # a name, a media type, and the file
+
+
+def mail(subject: str, text: str, *, html: str = "", attachments: Sequence[Attachment] = ()) -> bytes:
+    """A mail from Zoë to the desk as programs send it; with `html` the text comes in both forms."""
+    message = EmailMessage(SMTP)
+    message["From"], message["To"], message["Subject"] = "Zoë Müller <zoe@example.org>", "desk@example.org", subject
+    message["Date"] = "Fri, 15 Nov 2024 09:30:00 +0100"
+    message.set_content(text, cte="base64")
+    if html:
+        message.add_alternative(html, subtype="html")
+    for name, kind, data in attachments:
+        main, sub = kind.split("/")
+        message.add_attachment(data, main, sub, filename=name)
+    return message.as_bytes()

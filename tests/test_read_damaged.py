@@ -1,5 +1,6 @@
 """Damaged and hostile files: whatever the bytes, reading gives documents or UnreadableError, soon and within bounds."""
 
+import email.errors
 import inspect
 import io
 import time
@@ -20,6 +21,7 @@ from indexers.base import READ_FAILURES, Document, UnreadableError
 from indexers.canonical import canonical
 from indexers.read import read
 from indexers.readers import docx as docx_reader
+from indexers.readers import eml as eml_reader
 from indexers.readers import pptx as pptx_reader
 from indexers.readers import xlsx as xlsx_reader
 from indexers.readers.base import Limits, Raw, map_errors
@@ -37,6 +39,7 @@ FILES = {
     "a.csv": b'a,b\n"x\ny",2\n',
     "a.json": b'{"a": {"b": [1, 2.5, null, "x"]}}',
     "a.jsonl": b'{"id": 1, "text": "x"}\n{"text": "y", "metadata": {"a": [1]}}\n',
+    "a.eml": make_files.mail("Héad", "Words", html="<p>Words", attachments=[("a.csv", "text/csv", b"a,b\n1,2\n")]),
 }
 
 
@@ -120,6 +123,14 @@ def secret_docx(declaration: bytes) -> bytes:
     )
 
 
+def nested_mail(kind: bytes, depth: int) -> bytes:
+    return (b"Subject: x\nContent-Type: " + kind + b"\n\n") * depth + b"Subject: x\n\ny"
+
+
+def parted_mail(parts: bytes) -> bytes:
+    return b'Subject: x\nContent-Type: multipart/mixed; boundary="b"\n\n' + parts
+
+
 FAR = '<row r="9999999999"><c r="A9999999999"><v>1</v></c></row>'
 EXTERNAL = b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
 HOSTILE = {
@@ -139,6 +150,13 @@ HOSTILE = {
     "an entity from a file": ("a.docx", secret_docx(EXTERNAL), "corrupt"),
     "a long key above many values": ("a.json", b'{"' + b"k" * MIB + b'":[' + b'{"y":[{}, "z"]},' * 1000 + b"1]}", None),
     "digits": ("a.jsonl", b'{"text": "x", "n": ' + b"1" * 100_000 + b"}", "corrupt"),
+    "a mail of 100,000 parts": ("a.eml", parted_mail(b"--b\n\nx\n" * 100_000), "too large"),
+    "mails in mails": ("a.eml", nested_mail(b"message/rfc822", 10_000), "too large"),
+    "mails in files in mails": ("a.eml", nested_mail(b"application/x; name=a.eml", 10_000), "too large"),
+    "parts in parts": ("a.eml", nested_mail(b"multipart/mixed; boundary=b\n\n--b", 10_000), "too large"),
+    "a mail of short lines": ("a.eml", b"Subject: x\n\n" + b"x\n" * 3_000_000, "too large"),
+    "400,000 recipients": ("a.eml", b"To: " + b'"x" <a@b>,\n ' * 400_000 + b"\n\ny", None),
+    "parameters": ("a.eml", parted_mail((b"--b\nContent-Type: a/b" + b";x*1=y" * 9000 + b"\n\nx\n") * 99), None),
     "a million marks on one letter": ("a.txt", ("a" + "\u0316\u0301" * 500_000).encode(), None),
 }  # fmt: skip
 
@@ -182,12 +200,14 @@ def test_every_exception_of_the_libraries_is_mapped() -> None:
         docx_reader.ERRORS: (docx.exceptions, docx.opc.exceptions, docx.image.exceptions),
         pptx_reader.ERRORS: (pptx.exc,),
         xlsx_reader.ERRORS: (openpyxl.utils.exceptions,),
+        eml_reader.ERRORS: (email.errors,),
         (lxml.etree.Error,): (lxml.etree,),
     }
+    noted = (Warning, email.errors.MessageDefect)  # never raised
     for errors, modules in mapped.items():
         for module in modules:
             for name, error in inspect.getmembers(module, inspect.isclass):
                 public = not name.startswith("_")
-                if public and issubclass(error, Exception) and not issubclass(error, Warning):
+                if public and issubclass(error, Exception) and not issubclass(error, noted):
                     with pytest.raises(UnreadableError), map_errors(raw, *errors):
                         raise error.__new__(error)
