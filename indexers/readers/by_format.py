@@ -13,10 +13,6 @@ def reader(format: Format) -> Callable[[Raw], Extracts]:
             from indexers.readers.pdf import read_pdf
 
             return read_pdf
-        case "eml":
-            from indexers.readers.eml import read_eml
-
-            return read_eml
         case "docx":
             from indexers.readers.docx import read_docx
 
@@ -49,6 +45,14 @@ def reader(format: Format) -> Callable[[Raw], Extracts]:
             from indexers.readers.jsonl import read_jsonl
 
             return read_jsonl
+        case "eml":
+            from indexers.readers.eml import read_eml
+
+            return read_eml
+        case "epub":
+            from indexers.readers.epub import read_epub
+
+            return read_epub
         case _:
             from indexers.readers.text import read_text
 

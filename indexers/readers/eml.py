@@ -6,7 +6,7 @@ Attachments with pages come last, so that no other text lies on a page of theirs
 from email.errors import MessageError
 
 from indexers.base import UnreadableError
-from indexers.readers.base import Extract, Extracts, Raw, map_errors
+from indexers.readers.base import Extract, Extracts, Raw, map_errors, one_report
 from indexers.readers.by_format import reader
 from indexers.readers.encoding import decode
 from indexers.readers.formats import EML, find_format
@@ -16,7 +16,6 @@ from indexers.readers.text import replaced
 
 ERRORS = (MessageError,)
 _SHOWN_HEADERS = ("From", "To", "Cc", "Date")
-_SHOWN_FAILURES = 20  # in the report
 # What signs or reports, for programs.
 _PASSED_BY = frozenset({
     "application/pgp-signature", "application/pgp-keys", "application/pkcs7-signature",
@@ -34,20 +33,11 @@ def read_eml(raw: Raw) -> Extracts:
         message = parse(raw.data, Budget(raw))
         mail.write(message)
         if mail.failures:
-            yield _report(raw, mail.failures)
+            yield one_report(raw, mail.failures)
         if not mail.builder.empty:
             yield Extract(mail.builder.text, mail.builder.marks, (message.header("subject"),))
         elif not mail.failures:
             raise raw.refuse("no text", "it has neither headers nor text")
-
-
-def _report(raw: Raw, failures: list[UnreadableError]) -> UnreadableError:
-    """One for all: a source has one failure in the catalog."""
-    if len(failures) == 1:
-        return failures[0]
-    shown = "; ".join(f"{failure.detail} ({failure.reason})" for failure in failures[:_SHOWN_FAILURES])
-    more = "; …" if len(failures) > _SHOWN_FAILURES else ""
-    return raw.refuse(failures[0].reason, f"{len(failures)} of its parts: {shown}{more}")
 
 
 class _Mail:

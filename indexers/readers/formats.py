@@ -58,7 +58,8 @@ CSV = Format("csv", 3, "chardet", "text/csv", (".csv", ".tsv", ".tab"), is_text=
 JSON = Format("json", 3, "chardet", "application/json", (".json",), is_text=True)
 JSONL = Format("jsonl", 3, "chardet", "application/x-ndjson", (".jsonl", ".ndjson"), is_text=True)
 TEXT = Format("text", 3, "chardet", "text/plain", (".txt", ".text", ".log", ".rst", ".adoc"), is_text=True)
-_ALONE = (PDF, DOCX, PPTX, XLSX, HTML, MARKDOWN, CSV, JSON, JSONL, TEXT)
+EPUB = Format("epub", 1, "lxml", "application/epub+zip", (".epub",), inner=(HTML,))
+_ALONE = (PDF, DOCX, PPTX, XLSX, HTML, MARKDOWN, CSV, JSON, JSONL, TEXT, EPUB)
 EML = Format("eml", 1, "python", "message/rfc822", (".eml",), inner=_ALONE)
 FORMATS = (*_ALONE, EML)
 
@@ -158,7 +159,14 @@ def _is_mail(head: bytes) -> bool:
 def _package_format(data: bytes, uri: str, named: Format | None) -> Format:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as package:
-            if "[Content_Types].xml" in package.namelist():
+            names = package.namelist()
+            if "mimetype" in names:
+                with package.open("mimetype") as stream:
+                    if stream.read(64).strip() == EPUB.media_type.encode():
+                        return EPUB
+            if named is EPUB and "META-INF/container.xml" in names:  # its `mimetype` is wrong or missing
+                return EPUB
+            if "[Content_Types].xml" in names:
                 with package.open("[Content_Types].xml") as stream:
                     types = stream.read(1 << 20)
                 for main, format in _MAIN_PARTS.items():
@@ -167,4 +175,4 @@ def _package_format(data: bytes, uri: str, named: Format | None) -> Format:
     except Exception as exc:  # zipfile raises a dozen classes on damage, struct.error and zlib.error among them
         raise UnreadableError(uri, "corrupt", f"its ZIP package is damaged: {exc}") from exc
     reason = "unsupported" if named is None else "type mismatch"
-    raise UnreadableError(uri, reason, "its content is a ZIP archive, and no Office document")
+    raise UnreadableError(uri, reason, "its content is a ZIP archive, and neither an Office document nor an EPUB")
