@@ -78,6 +78,8 @@ JAPANESE = "倉庫の検査は火曜日に行われます。"
         (GERMAN, "utf-8", "; charset=iso-8859-1"),
         (GERMAN, "utf-8", "; charset=x-unknown"),
         (GERMAN, "utf-8", '; charset="\xff"'),
+        (GERMAN, "utf-8", "; charset=utf-16"),
+        (GERMAN, "utf-16-le", "; charset=utf-16"),
         (RUSSIAN, "koi8-r", "; charset=koi8-r"),
         (RUSSIAN, "cp1251", "; charset=us-ascii"),
         (JAPANESE, "iso2022_jp", "; charset=iso-2022-jp"),
@@ -115,6 +117,13 @@ def test_a_mail_in_two_forms_is_read_once() -> None:
     document = read_one(make_files.mail("s", " \n", html=page), "a.eml")
     assert document.text == f"s\n\n{HEADS}\n\nPlan\n\nPrüfung\n\none\ntwo"
     assert headings(document) == [(1, "s"), (2, "Plan")]
+
+
+@pytest.mark.parametrize("order", [("html", "calendar"), ("calendar", "html")])
+def test_a_page_goes_before_an_invitation(order: tuple[str, str]) -> None:
+    forms = "".join(f"--a\nContent-Type: text/{kind}\n\n{kind}.\n" for kind in order)
+    mail = f"Subject: s\nContent-Type: multipart/alternative; boundary=a\n\n{forms}--a--\n"
+    assert read_one(mail, "a.eml").text == "s\n\nhtml."
 
 
 def test_what_is_attached_to_the_form_that_is_not_read_is_read() -> None:

@@ -92,9 +92,9 @@ class _Mail:
             self._fail("corrupt", "its parts do not begin where it says, and were looked for")
             self._check_end(found)
             children = found.children
-        if kind == "multipart/alternative":  # the plain form, else the richest, which is the last
-            children.sort(key=lambda child: child.get_content_type() == "text/plain")
-            for child in reversed(children):
+        if kind == "multipart/alternative":
+            children.reverse()  # of equals the last is the richest
+            for child in sorted(children, key=_preference):
                 seen = self._body(child, level, attached, seen=seen) or seen
             return seen
         written = [self._body(child, level, attached, seen=seen) for child in children]
@@ -175,6 +175,13 @@ class _Mail:
 
     def _fail(self, reason: str, detail: str) -> None:
         self.failures.append(self.raw.refuse(reason, detail))
+
+
+def _preference(part: Part) -> int:
+    """The lower, the sooner it is read of alternatives: plain text, then a page, alone or with its pictures."""
+    if part.get_content_type() == "text/plain":
+        return 0
+    return 1 if part.get_content_type() == "text/html" or part.children else 2
 
 
 def _is_inline(part: Part) -> bool:

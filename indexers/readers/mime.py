@@ -96,7 +96,9 @@ class Part(Message):
         label, data = self.parameter("charset"), self.data
         try:
             name = codecs.lookup(label).name
-            if name == "ascii" and not data.isascii():
+            if (name == "ascii" and not data.isascii()) or (
+                name.startswith(("utf-16", "utf-32")) and b"\0" not in data
+            ):
                 return None
             if not data.isascii() and len(bytes(range(128, 256)).decode(name, "replace")) == 128:  # one byte a letter
                 data.decode("utf-8")
