@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -110,6 +112,16 @@ class TextBuilder:
     def page(self, number: int, label: str = "") -> None:
         """The next block begins this page. A page without text leaves no mark."""
         self._pending["page"] = (number, " ".join(canonical(label).split()))
+
+    def append(self, text: str, marks: Iterable[Mark], below: int = 0) -> None:
+        """Append what another builder made, its marks moved along and its headings down by `below` levels."""
+        moved = len(text.lstrip()) - len(text)
+        self.gap()
+        self.block(text)
+        moved += self._length - len(text.strip())
+        for mark in marks:
+            level = min(mark.level + below, 6) if mark.kind == "heading" else mark.level
+            self._marks.append(replace(mark, start=max(mark.start + moved, 0), level=level))
 
     def _put(self, text: str) -> None:
         self._length += len(text)

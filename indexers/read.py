@@ -5,14 +5,15 @@ Whatever a file holds, `read` returns documents and failures, or raises Unreadab
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from indexers.base import Document, UnreadableError
 from indexers.canonical import canonical
 from indexers.readers import formats
-from indexers.readers.base import Extract, Extracts, Limits, Raw
+from indexers.readers.base import Extract, Limits, Raw
+from indexers.readers.by_format import reader
 from indexers.sources import Source, sources
 
 __all__ = ["ReadResult", "Source", "canonical", "extractor", "read", "sources"]
@@ -52,7 +53,7 @@ def read(data: bytes, uri: str, *, media_type: str | None = None, max_bytes: int
     documents: list[Document] = []
     failures: list[UnreadableError] = []
     parts: dict[str, bytes] = {}
-    for item in _reader(format)(raw):
+    for item in reader(format)(raw):
         if isinstance(item, UnreadableError):
             failures.append(item)
         else:
@@ -98,48 +99,3 @@ def _title(title: str | None) -> str:
 def _stem(uri: str) -> str:
     path = PurePosixPath(uri)
     return " ".join(canonical(path.stem or path.name or uri).split()) or uri
-
-
-def _reader(format: formats.Format) -> Callable[[Raw], Extracts]:
-    """The function that reads a format; libraries are imported when a first file needs them."""
-    match format.name:
-        case "pdf":
-            from indexers.readers.pdf import read_pdf
-
-            return read_pdf
-        case "docx":
-            from indexers.readers.docx import read_docx
-
-            return read_docx
-        case "pptx":
-            from indexers.readers.pptx import read_pptx
-
-            return read_pptx
-        case "xlsx":
-            from indexers.readers.xlsx import read_xlsx
-
-            return read_xlsx
-        case "html":
-            from indexers.readers.html import read_html
-
-            return read_html
-        case "markdown":
-            from indexers.readers.markdown import read_markdown
-
-            return read_markdown
-        case "csv":
-            from indexers.readers.csv import read_csv
-
-            return read_csv
-        case "json":
-            from indexers.readers.json import read_json
-
-            return read_json
-        case "jsonl":
-            from indexers.readers.jsonl import read_jsonl
-
-            return read_jsonl
-        case _:
-            from indexers.readers.text import read_text
-
-            return read_text

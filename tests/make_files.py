@@ -4,7 +4,10 @@ import io
 import itertools
 import re
 import textwrap
-from collections.abc import Collection, Sequence
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
+from email.message import EmailMessage
+from email.policy import SMTP
 
 import docx
 import openpyxl
@@ -152,3 +155,42 @@ def slides_with_table(rows: Sequence[Sequence[str]]) -> bytes:
         for cell, value in zip(row.cells, values, strict=True):
             cell.text = value
     return _saved(presentation)
+
+
+Attachment = tuple[str, str, bytes]  # a name, a media type, and the file
+
+
+def mail(subject: str, text: str, *, html: str = "", attachments: Sequence[Attachment] = ()) -> bytes:
+    """A mail from Zoë to the desk as programs send it; with `html` the text comes in both forms."""
+    message = EmailMessage(SMTP)
+    message["From"], message["To"], message["Subject"] = "Zoë Müller <zoe@example.org>", "desk@example.org", subject
+    message["Date"] = "Fri, 15 Nov 2024 09:30:00 +0100"
+    message.set_content(text, cte="base64")
+    if html:
+        message.add_alternative(html, subtype="html")
+    for name, kind, data in attachments:
+        main, sub = kind.split("/")
+        message.add_attachment(data, main, sub, filename=name)
+    return message.as_bytes()
+
+
+def epub(metadata: str, pages: Mapping[str, str], *, spine: str = "", more: Mapping[str, str] | None = None) -> bytes:
+    """An EPUB: `pages` are bodies by name, `spine` the order they are read in, where not as given; `more`: members."""
+    items = "".join(f'<item id="{name}" href="{name}" media-type="application/xhtml+xml"/>' for name in pages)
+    order = "".join(f'<itemref idref="{name}"/>' for name in spine.split() or pages)
+    members = {
+        "mimetype": "application/epub+zip",
+        "META-INF/container.xml": '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
+        '<rootfile full-path="OPS/book.opf" media-type="application/oebps-package+xml"/></rootfiles></container>',
+        "OPS/book.opf": '<package xmlns="http://www.idpf.org/2007/opf" xmlns:opf="http://www.idpf.org/2007/opf" '
+        f'xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata>{metadata}</metadata>'
+        f"<manifest>{items}</manifest><spine>{order}</spine></package>",
+    }
+    for name, body in pages.items():
+        head = '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/></head>'
+        members[f"OPS/{name}"] = f"{head}<body>{body}</body></html>"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as package:
+        for name, content in {**members, **(more or {})}.items():
+            package.writestr(name, content)
+    return buffer.getvalue()

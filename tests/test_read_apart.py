@@ -13,6 +13,7 @@ from indexers.base import UnreadableError
 from indexers.read import read
 from indexers.readers import pdf
 from indexers.readers.apart import Apart, ApartError, Bounds
+from tests import make_files
 
 MIB = 2**20
 LIMITS = {"max_pages": 10, "max_chars": 10_000, "max_lines": 100}
@@ -165,3 +166,12 @@ def test_without_a_process_the_file_is_set_aside_with_the_reason(monkeypatch: py
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with pytest.raises(UnreadableError, match=r"no reader.*'/nowhere/python' cannot be started"):
         read(nested(1), "a.pdf", max_bytes=MIB)
+
+
+def test_without_a_process_a_mail_waits_with_its_attachment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read without it, the mail would count as unchanged from then on."""
+    monkeypatch.setattr(pdf, "_PDFIUM", Apart("indexers.readers.pdfium"))
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    mail = make_files.mail("s", "Text.", attachments=[("a.pdf", "application/pdf", nested(1))])
+    with pytest.raises(UnreadableError, match=r"'a.eml'.*no reader.*'/nowhere/python' cannot be started"):
+        read(mail, "a.eml", max_bytes=MIB)

@@ -1,5 +1,6 @@
 """Damaged and hostile files: whatever the bytes, reading gives documents or UnreadableError, soon and within bounds."""
 
+import email.errors
 import inspect
 import io
 import time
@@ -20,6 +21,8 @@ from indexers.base import READ_FAILURES, Document, UnreadableError
 from indexers.canonical import canonical
 from indexers.read import read
 from indexers.readers import docx as docx_reader
+from indexers.readers import eml as eml_reader
+from indexers.readers import epub as epub_reader
 from indexers.readers import pptx as pptx_reader
 from indexers.readers import xlsx as xlsx_reader
 from indexers.readers.base import Limits, Raw, map_errors
@@ -37,6 +40,8 @@ FILES = {
     "a.csv": b'a,b\n"x\ny",2\n',
     "a.json": b'{"a": {"b": [1, 2.5, null, "x"]}}',
     "a.jsonl": b'{"id": 1, "text": "x"}\n{"text": "y", "metadata": {"a": [1]}}\n',
+    "a.eml": make_files.mail("Héad", "Words", html="<p>Words", attachments=[("a.csv", "text/csv", b"a,b\n1,2\n")]),
+    "a.epub": make_files.epub("<dc:title>Book</dc:title>", {"a.xhtml": "<h1>One</h1>", "b.xhtml": "<p>Two</p>"}),
 }
 
 
@@ -70,11 +75,11 @@ def test_any_damage_gives_text_or_a_reason(uri: str, data: st.DataObject) -> Non
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(["a.docx", "a.pptx", "a.xlsx"]), st.data())
+@given(st.sampled_from(["a.docx", "a.pptx", "a.xlsx", "a.epub"]), st.data())
 def test_any_damage_inside_a_package_gives_text_or_a_reason(uri: str, data: st.DataObject) -> None:
     """Damage that the ZIP checksums do not see: members cut, emptied, changed or taken out."""
     members = unpack(FILES[uri])
-    name = data.draw(st.sampled_from([n for n in sorted(members) if n.endswith((".xml", ".rels"))]))
+    name = data.draw(st.sampled_from([n for n in sorted(members) if n.endswith((".xml", ".rels", ".opf", ".xhtml"))]))
     content = bytearray(members[name])
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=3)):
         content[place] = data.draw(st.sampled_from(b"<>/\"'=&;0 9xw:"))
@@ -120,6 +125,18 @@ def secret_docx(declaration: bytes) -> bytes:
     )
 
 
+def book_with(declaration: bytes) -> bytes:
+    return changed("a.epub", "OPS/book.opf", lambda xml: declaration + xml)
+
+
+def nested_mail(kind: bytes, depth: int) -> bytes:
+    return (b"Subject: x\nContent-Type: " + kind + b"\n\n") * depth + b"Subject: x\n\ny"
+
+
+def parted_mail(parts: bytes) -> bytes:
+    return b'Subject: x\nContent-Type: multipart/mixed; boundary="b"\n\n' + parts
+
+
 FAR = '<row r="9999999999"><c r="A9999999999"><v>1</v></c></row>'
 EXTERNAL = b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
 HOSTILE = {
@@ -139,6 +156,17 @@ HOSTILE = {
     "an entity from a file": ("a.docx", secret_docx(EXTERNAL), "corrupt"),
     "a long key above many values": ("a.json", b'{"' + b"k" * MIB + b'":[' + b'{"y":[{}, "z"]},' * 1000 + b"1]}", None),
     "digits": ("a.jsonl", b'{"text": "x", "n": ' + b"1" * 100_000 + b"}", "corrupt"),
+    "a book that is a bomb": ("a.epub", changed("a.epub", "OPS/a.xhtml", lambda _: b" " * 100 * MIB), "too large"),
+    "a book of one page for ever": ("a.epub", make_files.epub("", {"a": "<p>x" * 9999}, spine="a " * 99_999), None),
+    "entities in a book": ("a.epub", book_with(b'<!DOCTYPE x [<!ENTITY a "aaaaaaaa">]>'), "corrupt"),
+    "quotes that do not end": ("a.epub", make_files.epub("", {"a": "x" + "<a '<a \"" * 100_000}), "too large"),
+    "a mail of 100,000 parts": ("a.eml", parted_mail(b"--b\n\nx\n" * 100_000), "too large"),
+    "mails in mails": ("a.eml", nested_mail(b"message/rfc822", 10_000), "too large"),
+    "mails in files in mails": ("a.eml", nested_mail(b"application/x; name=a.eml", 10_000), "too large"),
+    "parts in parts": ("a.eml", nested_mail(b"multipart/mixed; boundary=b\n\n--b", 10_000), "too large"),
+    "a mail of short lines": ("a.eml", b"Subject: x\n\n" + b"x\n" * 3_000_000, "too large"),
+    "400,000 recipients": ("a.eml", b"To: " + b'"x" <a@b>,\n ' * 400_000 + b"\n\ny", None),
+    "parameters": ("a.eml", parted_mail((b"--b\nContent-Type: a/b" + b";x*1=y" * 9000 + b"\n\nx\n") * 99), None),
     "a million marks on one letter": ("a.txt", ("a" + "\u0316\u0301" * 500_000).encode(), None),
 }  # fmt: skip
 
@@ -182,12 +210,15 @@ def test_every_exception_of_the_libraries_is_mapped() -> None:
         docx_reader.ERRORS: (docx.exceptions, docx.opc.exceptions, docx.image.exceptions),
         pptx_reader.ERRORS: (pptx.exc,),
         xlsx_reader.ERRORS: (openpyxl.utils.exceptions,),
+        epub_reader.ERRORS: (lxml.etree,),
+        eml_reader.ERRORS: (email.errors,),
         (lxml.etree.Error,): (lxml.etree,),
     }
+    noted = (Warning, email.errors.MessageDefect)  # never raised
     for errors, modules in mapped.items():
         for module in modules:
             for name, error in inspect.getmembers(module, inspect.isclass):
                 public = not name.startswith("_")
-                if public and issubclass(error, Exception) and not issubclass(error, Warning):
+                if public and issubclass(error, Exception) and not issubclass(error, noted):
                     with pytest.raises(UnreadableError), map_errors(raw, *errors):
                         raise error.__new__(error)

@@ -1,12 +1,14 @@
 """What a reader gets and gives: the bytes of a source within limits, and text with its marks."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from indexers.base import Mark, Metadata, UnreadableError
 from indexers.canonical import TextBuilder, TooLongError
+
+_SHOWN_FAILURES = 20  # in a report
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,15 @@ class Extract:
 
 
 Extracts = Iterator[Extract | UnreadableError]  # a reader yields what it read and reports what it could not
+
+
+def one_report(raw: Raw, failures: Sequence[UnreadableError]) -> UnreadableError:
+    """One report of everything that failed: a source has one failure in the catalog. The reason is the first's."""
+    if len(failures) == 1:
+        return failures[0]
+    shown = "; ".join(f"{failure.detail} ({failure.reason})" for failure in failures[:_SHOWN_FAILURES])
+    more = "; …" if len(failures) > _SHOWN_FAILURES else ""
+    return raw.refuse(failures[0].reason, f"{len(failures)} of its parts: {shown}{more}")
 
 
 @contextmanager

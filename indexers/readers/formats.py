@@ -1,6 +1,8 @@
 """Which formats are read, and which one a source has: by its content first, then by its name."""
 
+import hashlib
 import io
+import platform
 import re
 import zipfile
 from dataclasses import dataclass
@@ -13,7 +15,10 @@ from indexers.base import UnreadableError
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format's reader: `version` rises when its text or marks change, `library` makes them with it."""
+    """A format's reader: `version` rises when its text or marks change, `library` makes them with it.
+
+    `library` "python" is the standard library. `inner`: formats whose readers it calls for what a file holds.
+    """
 
     name: str
     version: int
@@ -21,16 +26,25 @@ class Format:
     media_type: str
     extensions: tuple[str, ...]
     is_text: bool = False
+    inner: tuple["Format", ...] = ()
 
     @property
     def extractor(self) -> str:
-        """The fingerprint of what reads it: "pdf-1+pypdfium2-5.15.2"."""
-        return f"{self.name}-{self.version}+{self.library}-{_installed(self.library)}"
+        """The fingerprint of what reads it: "pdf-1+pypdfium2-5.15.2"; with inner formats also a digest of theirs."""
+        own = f"{self.name}-{self.version}+{self.library}-{_installed(self.library)}"
+        return f"{own}+{_digest(self.inner)}" if self.inner else own
 
 
 @cache
 def _installed(library: str) -> str:
+    if library == "python":
+        return platform.python_version()
     return version(library)  # parses the package's METADATA: a tenth of what a short document costs
+
+
+@cache
+def _digest(formats: tuple[Format, ...]) -> str:
+    return hashlib.sha256(" ".join(format.extractor for format in formats).encode()).hexdigest()[:8]
 
 
 _OFFICE = "application/vnd.openxmlformats-officedocument."
@@ -44,7 +58,10 @@ CSV = Format("csv", 3, "chardet", "text/csv", (".csv", ".tsv", ".tab"), is_text=
 JSON = Format("json", 3, "chardet", "application/json", (".json",), is_text=True)
 JSONL = Format("jsonl", 3, "chardet", "application/x-ndjson", (".jsonl", ".ndjson"), is_text=True)
 TEXT = Format("text", 3, "chardet", "text/plain", (".txt", ".text", ".log", ".rst", ".adoc"), is_text=True)
-FORMATS = (PDF, DOCX, PPTX, XLSX, HTML, MARKDOWN, CSV, JSON, JSONL, TEXT)
+EPUB = Format("epub", 1, "lxml", "application/epub+zip", (".epub",), inner=(HTML,))
+_ALONE = (PDF, DOCX, PPTX, XLSX, HTML, MARKDOWN, CSV, JSON, JSONL, TEXT, EPUB)
+EML = Format("eml", 1, "python", "message/rfc822", (".eml",), inner=_ALONE)
+FORMATS = (*_ALONE, EML)
 
 _BY_EXTENSION = {extension: format for format in FORMATS for extension in format.extensions}
 _BY_MEDIA_TYPE = {format.media_type: format for format in FORMATS} | {
@@ -69,6 +86,13 @@ _HTML = re.compile(
     rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*+-->\s*)*+<(?:!doctype html|html)[\s>]",
     re.IGNORECASE | re.DOTALL,
 )
+_HEADER = re.compile(rb"(?:From [^\n]*\n)?[!-9;-~]+[ \t]*:")
+_MAIL_HEADER = re.compile(
+    rb"^(?:from|to|cc|subject|date|sender|received|return-path|message-id|mime-version|content-type)[ \t]*:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_BODY = re.compile(rb"\r?\n\r?\n|\r\r")
+_HEAD_BYTES = 1 << 16
 
 
 @cache
@@ -111,6 +135,8 @@ def _by_content(data: bytes, uri: str, named: Format | None) -> Format | None:
     """The format that the first bytes say, None for text; refuses what is neither."""
     if data.startswith(b"%PDF-") or (named is PDF and b"%PDF-" in data[:1024]):
         return PDF
+    if named is EML and _is_mail(data[:_HEAD_BYTES]):
+        return EML
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _package_format(data, uri, named)
     kind = next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
@@ -124,10 +150,23 @@ def _by_content(data: bytes, uri: str, named: Format | None) -> Format | None:
     return None
 
 
+def _is_mail(head: bytes) -> bool:
+    """Whether it begins with headers, one of them a mail's: "Note: buy milk" is none."""
+    head = _BODY.split(head.removeprefix(b"\xef\xbb\xbf").lstrip(), 1)[0]
+    return _HEADER.match(head) is not None and _MAIL_HEADER.search(head) is not None
+
+
 def _package_format(data: bytes, uri: str, named: Format | None) -> Format:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as package:
-            if "[Content_Types].xml" in package.namelist():
+            names = package.namelist()
+            if "mimetype" in names:
+                with package.open("mimetype") as stream:
+                    if stream.read(64).strip() == EPUB.media_type.encode():
+                        return EPUB
+            if named is EPUB and "META-INF/container.xml" in names:  # its `mimetype` is wrong or missing
+                return EPUB
+            if "[Content_Types].xml" in names:
                 with package.open("[Content_Types].xml") as stream:
                     types = stream.read(1 << 20)
                 for main, format in _MAIN_PARTS.items():
@@ -136,4 +175,4 @@ def _package_format(data: bytes, uri: str, named: Format | None) -> Format:
     except Exception as exc:  # zipfile raises a dozen classes on damage, struct.error and zlib.error among them
         raise UnreadableError(uri, "corrupt", f"its ZIP package is damaged: {exc}") from exc
     reason = "unsupported" if named is None else "type mismatch"
-    raise UnreadableError(uri, reason, "its content is a ZIP archive, and no Office document")
+    raise UnreadableError(uri, reason, "its content is a ZIP archive, and neither an Office document nor an EPUB")

@@ -40,7 +40,7 @@ _TIGHT = _names("li tr dt dd option")
 _ROW_GROUPS = _names("thead tbody tfoot")  # beyond which no cell reaches
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _LABELS = {*_HEADINGS, "summary", "dt"}  # whose button is what they say
-_VOID = _names("area base br col embed hr img input link meta param source track wbr")
+VOID = _names("area base br col embed hr img input link meta param source track wbr")
 _OPTIONAL_END = _names("p li dt dd tr td th option optgroup thead tbody tfoot colgroup html head body rt rp rb rtc")
 _MAX_SPAN = 65_534  # columns or rows that a cell may take (HTML standard), …
 _MAX_COVERED = 1_000_000  # … and cells that all of a page's may cover
@@ -74,7 +74,7 @@ def _check_depth(raw: Raw, html: str) -> None:
     depth = formatting = reopened = 0
     for match in _TAG.finditer(_SCRIPTS.sub("", html) if not _FOREIGN.search(html) else html):
         name = match[2].lower()
-        if name in _VOID or name in _OPTIONAL_END:
+        if name in VOID or name in _OPTIONAL_END:
             reopened += formatting  # a paragraph reopens every <b> and <font> that is still open
         elif match[1]:
             depth = max(depth - 1, 0)

@@ -1,4 +1,4 @@
-"""Office files are ZIP packages of XML: their size and declarations are checked before a library opens one."""
+"""Office files and EPUBs are ZIP packages of XML: their size and declarations are checked before one is read."""
 
 import io
 import zipfile
@@ -15,20 +15,25 @@ def check_package(raw: Raw, streamed: str = "") -> None:
     The format forbids such declarations (ECMA-376 part 2, 8.2.1): they only serve entity bombs and outside references.
     Members under the folder `streamed` are read piecemeal, so that only the package's limit holds for them.
     """
-    limits = raw.limits
     with map_errors(raw, zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(raw.data)) as package:
-        members = package.infolist()
-        total = sum(member.file_size for member in members)
-        if total > limits.max_expanded_bytes or total > max(_FREE_BYTES, limits.max_ratio * len(raw.data)):
-            raise raw.refuse("too large", f"it expands from {len(raw.data)} to {total} bytes")
-        for member in members:
-            if member.flag_bits & 1:
-                raise raw.refuse("encrypted", f"its member {member.filename!r} wants a password")
+        check_sizes(raw, package)
+        for member in package.infolist():
             if not member.filename.lower().endswith((".xml", ".rels")):
                 continue
-            if member.file_size > limits.max_part_bytes and not (streamed and member.filename.startswith(streamed)):
+            if member.file_size > raw.limits.max_part_bytes and not (streamed and member.filename.startswith(streamed)):
                 raise raw.refuse("too large", f"its member {member.filename!r} expands to {member.file_size} bytes")
             _check_declarations(raw, package, member)
+
+
+def check_sizes(raw: Raw, package: zipfile.ZipFile) -> None:
+    """Refuse a package that would grow too large, or wants a password."""
+    limits, members = raw.limits, package.infolist()
+    total = sum(member.file_size for member in members)
+    if total > limits.max_expanded_bytes or total > max(_FREE_BYTES, limits.max_ratio * len(raw.data)):
+        raise raw.refuse("too large", f"it expands from {len(raw.data)} to {total} bytes")
+    for member in members:
+        if member.flag_bits & 1:
+            raise raw.refuse("encrypted", f"its member {member.filename!r} wants a password")
 
 
 def _check_declarations(raw: Raw, package: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
