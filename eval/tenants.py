@@ -262,6 +262,13 @@ class Cases:
         route = "DELETE /v1/documents/{document_id}"
         return Case(route, f"/v1/documents/{document.id}", status, then=then)
 
+    def failures(self, key: Key) -> Case:
+        """Of documents that nobody could read, and whose groups nobody knows."""
+        collection, namespace = self.place()
+        params = {"collection": collection, "namespace": namespace}
+        status = 403 if key.groups is not None else self.status(key, "admin", collection, namespace)
+        return Case("GET /v1/failures", "/v1/failures", status, {"params": params})
+
     # --- jobs
 
     def jobs(self, key: Key) -> Case:
@@ -316,7 +323,7 @@ class Cases:
 MAKERS: tuple[tuple[Make, int], ...] = (  # and how often each
     (Cases.search, 30), (Cases.chat, 8), (Cases.models, 3), (Cases.model, 4), (Cases.embeddings, 3), (Cases.rerank, 2),
     (Cases.documents, 8), (Cases.read, 16), (Cases.verify, 8), (Cases.upload, 5), (Cases.delete, 2), (Cases.patch, 3),
-    (Cases.delete_many, 2), (Cases.drop, 1), (Cases.jobs, 3),
+    (Cases.delete_many, 2), (Cases.failures, 3), (Cases.drop, 1), (Cases.jobs, 3),
     (Cases.job, 5), (Cases.keys, 1), (Cases.add_key, 1), (Cases.revoke, 1), (Cases.desk_status, 1), (Cases.local, 1),
     (Cases.open, 2), (Cases.repair, 1),
 )  # fmt: skip

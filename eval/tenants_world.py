@@ -130,6 +130,7 @@ class World:
     jobs: list[Job] = field(default_factory=list)
     job_tokens: dict[str, set[str]] = field(default_factory=dict)
     commits: dict[tuple[str, str], int] = field(default_factory=dict)
+    failed: dict[tuple[str, str], str] = field(default_factory=dict)  # the token of a file that could not be read
 
     @classmethod
     async def make(cls, desk: Desk, http: httpx2.AsyncClient, rng: random.Random) -> "World":
@@ -139,6 +140,7 @@ class World:
         names = frozenset(name for place in places for name in place)
         world = cls(desk, http, Key.of(stored.id, secret, ADMIN), places, names)
         for collection, namespace in places:
+            await world._fail(rng, collection, namespace)
             for _ in range(DOCUMENTS):
                 groups = tuple(sorted(rng.sample(GROUPS, rng.randint(0, 2))))
                 sent = Sent.make(rng, collection, namespace, groups)
@@ -187,9 +189,17 @@ class World:
         for job in self.jobs:
             if key.sees(job):
                 seen |= self.job_tokens[job.id]
+        if "admin" in key.roles and key.groups is None:
+            seen.update(name for place, name in self.failed.items() if key.reaches(*place))
         if key.is_whole_admin:  # the list of keys names every place, also one that was dropped since
             seen |= self.names
         return seen
+
+    async def _fail(self, rng: random.Random, collection: str, namespace: str) -> None:
+        name, data = token(rng), {"collection": collection, "namespace": namespace}
+        files = {"file": (f"{name}.pdf", b"%PDF-1.7 broken")}
+        await self.http.post("/v1/documents", headers=self.admin.headers, data=data, files=files)
+        self.failed[collection, namespace] = name
 
     async def _send_jobs(self, rng: random.Random) -> None:
         writers = [key for key in self.keys if key.may("write")]

@@ -206,10 +206,10 @@ class Catalog:
         """Set a source aside for a retry."""
         await self.write(catalog_keys.record_failure, namespace_id, uri, reason=reason, detail=detail)
 
-    async def clear_failures(self, namespace_id: int, uris: Iterable[str]) -> None:
-        """Forget these sources' failures, if there are any."""
+    async def clear_failures(self, namespace_id: int, uris: Iterable[str], *, since: float = 0.0) -> None:
+        """Forget these sources' failures, if there are any; `since` (Unix time): those alone that came after it."""
         for uri in sorted(await self.failed(namespace_id, list(uris))):
-            await self.write(catalog_keys.clear_failure, namespace_id, uri)
+            await self.write(catalog_keys.clear_failure, namespace_id, uri, since=since)
 
     async def failed(self, namespace_id: int, uris: Sequence[str]) -> set[str]:
         """Those of these sources that are set aside."""
@@ -220,3 +220,6 @@ class Catalog:
     ) -> tuple[list[StoredFailure], str | None]:
         """A page of what is set aside, by uri, and the `after` of the next page (None at the end)."""
         return await self.read(catalog_keys.page_of_failures, namespace_id, after, limit)
+
+    async def count_failures(self, namespace_id: int) -> int:
+        return await self.read(catalog_keys.count_failures, namespace_id)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from server import catalog_names
 from server.base import ConflictError, NotFoundError, Role
@@ -103,8 +103,10 @@ def record_failure(connection: Connection, namespace_key: int, uri: str, *, reas
     connection.execute(insert(failures).values(row))
 
 
-def clear_failure(connection: Connection, namespace_key: int, uri: str) -> None:
-    connection.execute(delete(failures).where(failures.c.namespace_key == namespace_key, failures.c.uri == uri))
+def clear_failure(connection: Connection, namespace_key: int, uri: str, *, since: float = 0.0) -> None:
+    """Forget what failed of a source, if it failed after `since` (Unix time)."""
+    of_source = (failures.c.namespace_key == namespace_key, failures.c.uri == uri)
+    connection.execute(delete(failures).where(*of_source, failures.c.failed_at > since))
 
 
 def failed(connection: Connection, namespace_key: int, uris: Sequence[str]) -> set[str]:
@@ -114,6 +116,11 @@ def failed(connection: Connection, namespace_key: int, uris: Sequence[str]) -> s
         wanted = select(failures.c.uri).where(failures.c.namespace_key == namespace_key, named)
         found.update(connection.execute(wanted).scalars())
     return found
+
+
+def count_failures(connection: Connection, namespace_key: int) -> int:
+    counted = select(func.count()).select_from(failures).where(failures.c.namespace_key == namespace_key)
+    return connection.execute(counted).scalar_one()
 
 
 def page_of_failures(

@@ -24,7 +24,7 @@ from indexers.base import IndexerError
 from indexers.filter import is_unicode
 from models.base import ModelError
 from server.base import InvalidRequestError, ServerError
-from server.cli_view import err, out, show_answer, show_hits, show_ingestion, show_status
+from server.cli_view import err, out, show_answer, show_failures, show_hits, show_ingestion, show_status
 from server.client import INGEST, Json, ReplyError, open_client
 from server.settings import Settings
 
@@ -172,6 +172,29 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
         async with open_client(settings_of(ctx), "refdesk status") as client:
             reply = await client.call("GET", "/v1/status")
         _print_json(reply) if as_json else show_status(reply)
+
+    run(work())
+
+
+@app.command()
+def failed(
+    ctx: typer.Context,
+    collection: Collection = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: `default`.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what could not be read, and why; ingesting it again tries again."""
+
+    async def work() -> None:
+        async with open_client(settings_of(ctx), "refdesk failed") as client:
+            found: list[Json] = []
+            after: str | None = ""
+            while after is not None:
+                asked = {"collection": collection, "namespace": namespace, "after": after, "limit": 1000}
+                page = await client.call("GET", "/v1/failures", **asked)
+                found += page["data"]
+                after = page["next"]
+        _print_json({"failed": found}) if as_json else show_failures(found)
 
     run(work())
 

@@ -150,15 +150,25 @@ def show_status(status: Json) -> None:
     )
     out.print(Text(f"refdesk {status['version']}  ", style="bold") + Text(names, style="cyan"))
     table = Table("collection", "namespace", box=None, header_style="dim", pad_edge=False)
-    for column in ("documents", "chunks", "commit"):
+    columns = ("documents", "chunks", "failed", "commit")
+    for column in columns:
         table.add_column(column, justify="right")
     for collection in status["collections"]:
         for space in collection["namespaces"]:
-            counts = [f"{space[column]:,}" for column in ("documents", "chunks", "commit")]
+            counts = [f"{space[column]:,}" for column in columns]
             table.add_row(collection["name"], space["name"], *counts)
     out.print(table if table.row_count else Text("no documents yet: refdesk ingest PATH", style="yellow"))
     sizes = ", ".join(f"{name} {size / 2**20:,.1f} MB" for name, size in status["size_bytes"].items() if size >= 2**16)
     out.print(Text(sizes, style="dim"))
+
+
+def show_failures(failed: Sequence[Json]) -> None:
+    """Sources that could not be read, each with its reason."""
+    for failure in failed:
+        said = Text(failure["uri"], style="bold") + Text(f"  {failure['reason']}", style="red")
+        out.print(said + Text(f": {failure['detail']}"))
+    if not failed:
+        out.print("all that was ingested could be read", style="green")
 
 
 def show_keys(keys: Sequence[Json]) -> None:

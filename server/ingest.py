@@ -71,7 +71,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an ingestion did. `document_ids`: those added or replaced, in order."""
+    """What an ingestion did. `document_ids`: all that its sources hold, those unchanged too, as each was found so."""
 
     tally: Tally
     commit: int
@@ -122,7 +122,7 @@ class Ingestion:
         self.split: list[str] = []  # sources that held other documents than themselves
         self.failed: set[str] = set()  # of the sources at hand, those that are set aside
         self.new: set[str] = set()  # ids read and not yet committed that the namespace did not hold before
-        self.committed: list[str] = []
+        self.settled: list[str] = []
 
     async def run(self, sources: Sources) -> Receipt:
         """Ingest; returns when the last commit is visible. What was committed before an error stays committed."""
@@ -161,7 +161,7 @@ class Ingestion:
             self.tally.pruned += await prune(self.catalog, self.writer, state, self.seen, failed)
         state = await self.catalog.namespace(self.target.collection, self.target.namespace)
         seconds = time.monotonic() - started
-        return Receipt(self.tally, state.commit, seconds, tuple(self.committed), self.stages.seconds)
+        return Receipt(self.tally, state.commit, seconds, tuple(self.settled), self.stages.seconds)
 
     # --- read ------------------------------------------------------------------------------------------------------
 
@@ -236,8 +236,9 @@ class Ingestion:
             await self._set_aside(state, exc)
             return
         if result is None:
-            if source.uri in self.failed:
-                await self.catalog.clear_failures(state.id, [source.uri])
+            if source.uri in self.failed and stored is not None:
+                # what was lost of these very bytes, when they were read, is lost still
+                await self.catalog.clear_failures(state.id, [source.uri], since=stored.updated_at)
             await keep(None, stored, sha256, data)
             return
         for failure in result.failures:
@@ -337,6 +338,7 @@ class Ingestion:
         same_beside = same_metadata and patch.groups == stored.groups
         if same_bytes and same_origin and same_beside:
             self.tally.unchanged += 1
+            self.settled.append(stored.id)
         else:
             await documents.put(patch)
 
@@ -377,5 +379,5 @@ class Ingestion:
         self.tally.patched += len(changes.patches)
         self.tally.chunks += sum(len(cut.chunks) for cut in upserts)
         self.tally.tokens += sum(len(chunk.token_ids) for cut in upserts for chunk in cut.chunks)
-        self.committed.extend(cut.id for cut in upserts)
+        self.settled += [cut.id for cut in upserts] + [patch.id for patch in changes.patches]
         self.on_progress(self.tally)

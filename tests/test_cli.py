@@ -60,6 +60,8 @@ def test_from_a_folder_to_a_cited_answer(shell: Shell, folder: Path) -> None:
     assert shell("ingest", str(folder)) == 0
     assert "2 added" in shell.out
     assert "bad.pdf (corrupt)" in shell.err
+    assert shell("failed") == 0
+    assert "bad.pdf corrupt: " in " ".join(shell.out.split())
     assert shell("search", "How often must the Kestrel pump be serviced?") == 0
     assert "guide.md" in shell.out
     assert "ms" in shell.err
@@ -295,7 +297,7 @@ def test_the_demo_with_the_real_models(tmp_path: Path, capsys: pytest.CaptureFix
     """Three questions about the documentation, answered out of a PDF, a DOCX and a Markdown file."""
     assert run_command(["--data-dir", str(tmp_path), "demo"]) == 0
     printed = capsys.readouterr().out
-    assert "http.pdf, page 2" in printed
+    assert "http.pdf, page 3" in printed
     assert "filters.docx · Metadata filters › What is refused" in printed
     assert re.search(r"(README|citations)\.md", printed)
     assert printed.count("«") >= 3

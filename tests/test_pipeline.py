@@ -172,7 +172,10 @@ async def test_a_document_of_which_a_part_is_lost_is_kept_and_named(desk: Desk) 
     state = await desk.catalog.namespace("docs", "default")
     failures, _ = await desk.catalog.failures(state.id)
     assert [failure.uri for failure in failures] == ["lines.jsonl#2", "tides.pdf"]
-    await desk.pipeline.ingest([Upload("tides.pdf", io.BytesIO(pages))], Target("docs"))  # repaired
+    for again in (files[0].file, io.BytesIO(pages)):  # unchanged, the page is lost still; then repaired
+        assert (await desk.catalog.failures(state.id))[0] == failures
+        again.seek(0)
+        await desk.pipeline.ingest([Upload("tides.pdf", again)], Target("docs"))
     failures, _ = await desk.catalog.failures(state.id)
     assert [failure.uri for failure in failures] == ["lines.jsonl#2"]
 

@@ -95,7 +95,7 @@ async def repair_desk(request: Request, _: Admin) -> Response:
 
 @router.get("/v1/status")
 async def status(request: Request, _: Admin) -> Response:
-    """What the desk holds: documents and chunks a namespace, models, bytes on disk."""
+    """What the desk holds: documents, chunks and sources set aside a namespace, models, bytes on disk."""
     desk = face_of(request).desk
     models = desk.pipeline.models
     embedder = models.embedder.info
@@ -122,8 +122,8 @@ async def _collections(desk: Desk) -> list[dict[str, object]]:
         namespaces = []
         for state in await desk.catalog.namespaces(collection.spec.name):
             documents, chunks = await desk.catalog.statistics(state.id)
-            name = state.namespace.name
-            namespaces.append({"name": name, "commit": state.commit, "documents": documents, "chunks": chunks})
+            counts = {"documents": documents, "chunks": chunks, "failed": await desk.catalog.count_failures(state.id)}
+            namespaces.append({"name": state.namespace.name, "commit": state.commit, **counts})
         found.append({"name": collection.spec.name, "embedder": collection.embedder, "namespaces": namespaces})
     return found
 

@@ -1,12 +1,41 @@
-"""Namespaces: they are made by what is ingested into them, and dropped here."""
+"""Namespaces: they are made by what is ingested into them, and dropped here. What of it could not be read is listed."""
 
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from server.access import resolve
+from server.base import ForbiddenError
 from server.routes import NamespaceAdmin, face_of, json_response, new_router
 
 router = new_router()
+
+
+@router.get("/v1/failures")
+async def list_failures(
+    request: Request,
+    caller: NamespaceAdmin,
+    collection: str | None = None,
+    namespace: str | None = None,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """A page of what could not be read of a namespace's sources, by uri; `next` is the `after` of the next page.
+
+    Nobody knows whose they are, so it is for those who read every document. Raises ForbiddenError for others.
+    """
+    desk = face_of(request).desk
+    if caller.groups is not None:
+        raise ForbiddenError("what could not be read has no groups: list it with a key of all groups")
+    collection = collection or desk.settings.collection
+    (namespace,) = resolve(caller, collection, [namespace] if namespace else None)
+    state = await desk.catalog.namespace(collection, namespace)
+    page, following = await desk.catalog.failures(state.id, after, limit)
+    data = [{"object": "failure", **asdict(failure)} for failure in page]
+    return json_response({"object": "list", "data": data, "has_more": following is not None, "next": following})
 
 
 @router.delete("/v1/collections/{collection:path}/namespaces/{namespace:path}")

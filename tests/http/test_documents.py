@@ -12,6 +12,7 @@ import pytest
 from server.auth import Claims
 from server.build import Desk
 from server.ingest import Target
+from tests import make_files
 from tests.desks import LOCAL_TOKEN, new_key, open_desk, open_http, refused, search, text_file, upload
 
 METADATA = json.dumps({"tag": ["p", "q"], "n": 1, "b": True, "round": 2**70})
@@ -34,6 +35,32 @@ async def test_an_upload_says_what_it_did(http: httpx2.AsyncClient) -> None:
     assert (again["unchanged"], again["added"], again["commit"]) == (1, 0, 1)
     changed = await upload(http, {"c.txt": "Text three."}, namespace="up")
     assert (changed["replaced"], changed["commit"]) == (1, 2)
+    opened = await upload(http, {"a/b.md": "# One\n\nText one."}, namespace="up")  # to everybody
+    assert (opened["patched"], opened["commit"]) == (1, 3)
+    first, second = receipt["document_ids"]
+    assert [one["document_ids"] for one in (again, changed, opened)] == [[second], [second], [first]]
+
+
+async def test_what_could_not_be_read_is_listed_until_it_can(desk: Desk, http: httpx2.AsyncClient) -> None:
+    bad: dict[str, str | bytes] = {f"{name}.pdf": b"%PDF-1.7 broken" for name in "abc"}
+    await upload(http, {**bad, "d.txt": "Sound."}, namespace="broken")
+    seen, after = [], ""
+    while after is not None:
+        page = (await http.get("/v1/failures", params={"namespace": "broken", "limit": 2, "after": after})).json()
+        seen += [(failure["uri"], failure["reason"]) for failure in page["data"]]
+        after = page["next"]
+    assert seen == [(uri, "corrupt") for uri in bad]
+    await upload(http, {"b.pdf": make_files.pdf("Whole", [[("Whole", ["It is whole now."])]])}, namespace="broken")
+    page = (await http.get("/v1/failures", params={"namespace": "broken"})).json()
+    assert [failure["uri"] for failure in page["data"]] == ["a.pdf", "c.pdf"]
+    for claims, status in (
+        (Claims(roles=("read", "write"), groups=None), 403),
+        (Claims(roles=("admin",), groups=("hr",)), 403),
+        (Claims(roles=("admin",), namespaces=("docs:default",), groups=None), 404),
+        (Claims(roles=("admin",), namespaces=("docs:broken",), groups=None), 200),
+    ):
+        async with open_http(desk, key=await new_key(desk, claims)) as some:
+            assert (await some.get("/v1/failures", params={"namespace": "broken"})).status_code == status
 
 
 async def test_names_that_systems_and_scripts_make_are_taken(http: httpx2.AsyncClient) -> None:
