@@ -28,7 +28,10 @@ from server.sweeper import sweep_regularly
 
 SWITCH_S = 0.001  # how long a thread that wants the interpreter waits for one that computes; Python's own 5 ms add up
 SHUTDOWN_S = 10  # what is being answered when the server is told to stop may take this long
-LOGGED = ("error_id", "error_class", "places")
+LOGGED = (
+    *("error_id", "error_class", "places"),
+    *("request_id", "key_id", "method", "route", "status", "timings_ms"),
+)
 
 
 def serve(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """What the service counts and times, for Prometheus: a registry an app, no label that holds a tenant, text or key."""
 
+import logging
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,11 +12,14 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.base import Answer, SearchResult
+from server.limits import OPEN_PATHS
 from server.telemetry import Trace
 
 if TYPE_CHECKING:
     from server.jobs import Jobs
     from server.redis import Redis
+
+log = logging.getLogger("refdesk.requests")
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds
@@ -134,7 +138,7 @@ class JobCounts(Collector):
 
 
 class Observe:
-    """ASGI, outermost: gives a request its trace and id, puts `Server-Timing` on the reply, and counts it all."""
+    """ASGI, outermost: gives a request its trace and id, puts `Server-Timing` on the reply, counts and logs it."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -143,7 +147,7 @@ class Observe:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        trace = Trace()
+        trace, request_id = Trace(), f"req_{secrets.token_hex(8)}"
         scope.setdefault("state", {})["trace"] = trace
         status = 499  # what a client that leaves before a reply is counted as
 
@@ -156,7 +160,7 @@ class Observe:
                 message["headers"] = [
                     *message["headers"],
                     (b"server-timing", server_timing(timings)),
-                    (b"x-request-id", f"req_{secrets.token_hex(8)}".encode()),
+                    (b"x-request-id", request_id.encode()),
                 ]
             await send(message)
 
@@ -165,16 +169,31 @@ class Observe:
             await self.app(scope, receive, timed)
         finally:
             self.metrics.inside.dec()
-            self._count(scope, status, trace)
+            route = getattr(scope.get("route"), "path", "other")
+            self._count(scope, route, status, trace)
+            if scope["path"] not in OPEN_PATHS and log.isEnabledFor(logging.INFO):
+                log.info("request", extra=_logged(scope, route, trace, request_id, status))
 
-    def _count(self, scope: Scope, status: int, trace: Trace) -> None:
-        route = getattr(scope.get("route"), "path", "other")
+    def _count(self, scope: Scope, route: str, status: int, trace: Trace) -> None:
         self.metrics.requests.labels(scope["method"], route, str(status)).inc()
         self.metrics.latency.labels(route).observe(time.perf_counter() - trace.started)
         if trace.spans:
             self.metrics.own.labels(route).observe(trace.timings_ms()["own"] / 1e3)
         for stage, start, end, _ in trace.spans:
             self.metrics.stages.labels(stage).observe(end - start)
+
+
+def _logged(scope: Scope, route: str, trace: Trace, request_id: str, status: int) -> dict[str, object]:
+    """What the log says of a request: whose key, which route and how it ended; no path, since it may name documents."""
+    principal = scope["state"].get("principal")
+    return {
+        "request_id": request_id,
+        "key_id": principal.key_id if principal is not None else None,
+        "method": scope["method"],
+        "route": route,
+        "status": status,
+        "timings_ms": {stage: round(ms, 3) for stage, ms in trace.timings_ms().items()},
+    }
 
 
 def server_timing(timings_ms: Mapping[str, float]) -> bytes:

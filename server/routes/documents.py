@@ -1,6 +1,6 @@
 """Documents: upload, list, read, patch, delete, text by span, the original; POST /v1/citations/verify."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Annotated
 from urllib.parse import quote
@@ -161,9 +161,13 @@ async def get_text(
     """The exact words of a span, in the version cited or the present one."""
     catalog = face_of(request).desk.catalog
     span = await read_span(catalog, caller, document_id, version=version, start=start, end=end)
+    headers = _cached_by(f"{span.version}-{span.start}-{span.end}")
+    if _has(request, headers):
+        return Response(status_code=304, headers=headers)
     pages = [m.level for m in await catalog.marks(document_id, span.version) if m.kind == "page" and m.start <= start]
     place = {"version": span.version, "start": span.start, "end": span.end, "page": pages[-1] if pages else None}
-    return json_response({"object": "document.text", "document_id": document_id, **place, "text": span.text})
+    reply = {"object": "document.text", "document_id": document_id, **place, "text": span.text}
+    return json_response(reply, headers=headers)
 
 
 @router.get("/v1/documents/{document_id}/original")
@@ -171,15 +175,11 @@ async def get_original(document_id: str, request: Request, caller: Reader) -> Re
     """The very bytes that the document was made of. As a download: a page of somebody's must not run in ours."""
     desk = face_of(request).desk
     _, document = await readable(desk.catalog, caller, document_id)
-    tag = f'"{document.source_sha256}"'
-    headers = {
-        "ETag": tag,
-        "Cache-Control": "private, no-cache",
-        "Vary": "Authorization, Api-Key",
+    headers = _cached_by(document.source_sha256) | {
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(document.uri.rpartition('/')[2], safe='')}",
         "X-Content-Type-Options": "nosniff",
     }
-    if tag in request.headers.get("If-None-Match", ""):
+    if _has(request, headers):
         return Response(status_code=304, headers=headers)
     pieces = _pieces(desk.originals, document)
     try:
@@ -190,6 +190,16 @@ async def get_original(document_id: str, request: Request, caller: Reader) -> Re
             raise
         return await get_original(document_id, request, caller)  # it was replaced a moment ago
     return StreamingResponse(_joined(first, pieces), media_type=document.media_type, headers=headers)
+
+
+def _cached_by(tag: str) -> dict[str, str]:
+    """Headers that let a browser keep a reply, for this key and as long as it asks each time whether it still may."""
+    return {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache", "Vary": "Authorization, Api-Key"}
+
+
+def _has(request: Request, headers: Mapping[str, str]) -> bool:
+    """Whether the caller has kept what these headers are of."""
+    return headers["ETag"] in request.headers.get("If-None-Match", "")
 
 
 def _pieces(originals: Originals, document: StoredDocument) -> AsyncGenerator[bytes, None]:

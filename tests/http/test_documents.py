@@ -256,6 +256,22 @@ async def test_text_by_span_counts_code_points(http: httpx2.AsyncClient) -> None
     assert text[hit["start"] : hit["end"]] == hit["text"]
 
 
+async def test_a_span_is_kept_by_a_browser_as_long_as_it_may_be_read(http: httpx2.AsyncClient) -> None:
+    (id_,) = (await upload(http, {"kept.txt": "The seal is green."}, namespace="kept"))["document_ids"]
+
+    async def asked(etag: str = "", **params: Any) -> httpx2.Response:
+        return await http.get(f"/v1/documents/{id_}/text", params=params, headers={"If-None-Match": etag})
+
+    whole = await asked()
+    assert (whole.headers["cache-control"], whole.headers["vary"]) == ("private, no-cache", "Authorization, Api-Key")
+    etag = whole.headers["etag"]
+    assert [(await asked(etag, **params)).status_code for params in ({}, {"start": 1}, {"end": 3})] == [304, 200, 200]
+    await upload(http, {"kept.txt": "The seal is blue."}, namespace="kept")
+    assert (await asked(etag)).json()["text"] == "The seal is blue."
+    assert (await http.delete(f"/v1/documents/{id_}")).status_code == 200
+    assert (await asked(etag)).status_code == 410
+
+
 async def test_verification_tells_what_does_not_match(http: httpx2.AsyncClient) -> None:
     (id_,) = (await upload(http, {"v.txt": "The seal is green."}, namespace="verify"))["document_ids"]
     version = (await http.get(f"/v1/documents/{id_}")).json()["version"]

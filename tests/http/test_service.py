@@ -1,6 +1,7 @@
 """Embeddings, health, metrics, the door, faults of ours."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from server.auth import Claims, Keys
 from server.build import Desk
+from server.cli_serve import JsonLog
 from tests.desks import GUIDE, QUESTION, open_desk, open_http, refused, search, upload
 
 
@@ -96,6 +99,23 @@ async def test_metrics_count_requests_stages_errors_and_tokens(desk: Desk) -> No
     assert samples["refdesk_stage_seconds_count", "dense"] >= 1
     assert samples["refdesk_own_seconds_count", "/v1/search"] == 2
     assert "question for the metrics" not in scrape
+
+
+async def test_each_request_is_logged_without_what_was_asked(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "refdesk.requests")
+    key, secret = await Keys(desk.catalog).add("logged", Claims())
+    async with open_http(desk, key=secret) as http:
+        found = await http.post("/v1/search", json={"question": "a secret matter", "namespace": "default"})
+        await http.get("/v1/documents/doc_of_nobody")
+        await http.get("/health")
+    lines = [json.loads(JsonLog().format(record)) for record in caplog.records if record.name == "refdesk.requests"]
+    assert [(line["key_id"], line["method"], line["route"], line["status"]) for line in lines] == [
+        (key.id, "POST", "/v1/search", 200),
+        (key.id, "GET", "/v1/documents/{document_id}", 404),
+    ]
+    assert lines[0]["request_id"] == found.headers["x-request-id"]
+    assert lines[0]["timings_ms"]["total"] >= lines[0]["timings_ms"]["own"] > 0
+    assert not any(word in str(lines) for word in ("secret matter", "doc_of_nobody", secret))
 
 
 async def test_the_door_refuses_rather_than_lets_wait(tmp_path: Path) -> None:
