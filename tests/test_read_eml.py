@@ -3,6 +3,7 @@
 import base64
 import io
 import quopri
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from indexers.base import Document, UnreadableError
 from indexers.canonical import canonical
 from indexers.read import read
+from indexers.readers.base import Extract, Limits, Raw
+from indexers.readers.eml import read_eml
 from indexers.readers.formats import EML, HTML, Format
 from indexers.sources import Upload
 from indexers.structure import Pages, sections
@@ -85,6 +88,7 @@ JAPANESE = "倉庫の検査は火曜日に行われます。"
         (JAPANESE, "iso2022_jp", "; charset=iso-2022-jp"),
         (JAPANESE, "iso2022_jp", ""),
         (JAPANESE, "shift_jis", "; charset=shift_jis"),
+        *((GERMAN, "utf-8", f"; charset={name}") for name in ("punycode", "idna", "unicode-escape", "undefined")),
     ],
 )
 def test_what_a_charset_says_is_taken_unless_the_bytes_say_otherwise(text: str, encoding: str, declared: str) -> None:
@@ -117,6 +121,26 @@ def test_a_mail_in_two_forms_is_read_once() -> None:
     document = read_one(make_files.mail("s", " \n", html=page), "a.eml")
     assert document.text == f"s\n\n{HEADS}\n\nPlan\n\nPrüfung\n\none\ntwo"
     assert headings(document) == [(1, "s"), (2, "Plan")]
+
+
+def test_forms_of_a_text_that_have_names_are_no_attachments() -> None:
+    forms = "".join(f"--a\nContent-Type: text/{kind}; name=a.{kind}\n\nThe same.\n" for kind in ("html", "plain"))
+    mail = f"Subject: s\nContent-Type: multipart/alternative; boundary=a\n\n{forms}--a--\n"
+    assert read_one(mail, "a.eml").text == "s\n\nThe same."
+
+
+def test_the_attachments_of_a_mail_are_bounded_together() -> None:
+    slides = make_files.slides([("Title", "words " * 200, "")])
+    kind = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+    attachments = [(f"{n}.pptx", kind, slides) for n in range(20)]
+    limits = replace(Limits(2**24), max_chars=9_000)
+    failure, extract = read_eml(Raw(make_files.mail("s", "Text.", attachments=attachments), "a.eml", limits))
+    assert isinstance(failure, UnreadableError)
+    assert isinstance(extract, Extract)
+    assert [f"{n}.pptx" in extract.text for n in (0, 6, 7, 19)] == [True, True, False, False]
+    assert failure.reason == "too large"
+    assert "'7.pptx': with those before it it holds over 9000 characters" in failure.detail
+    assert "'8.pptx': those before it are too long" in failure.detail
 
 
 @pytest.mark.parametrize("order", [("html", "calendar"), ("calendar", "html")])

@@ -3,6 +3,7 @@
 Attachments with pages come last, so that no other text lies on a page of theirs.
 """
 
+import time
 from email.errors import MessageError
 
 from indexers.base import UnreadableError
@@ -15,6 +16,7 @@ from indexers.readers.mime import Budget, Part, attached_message, found_parts, p
 from indexers.readers.text import replaced
 
 ERRORS = (MessageError,)
+_MOST_S = 600.0  # for the attachments of one mail, each of which has bounds of its own
 _SHOWN_HEADERS = ("From", "To", "Cc", "Date")
 # What signs or reports, for programs.
 _PASSED_BY = frozenset({
@@ -44,6 +46,7 @@ class _Mail:
     def __init__(self, raw: Raw) -> None:
         self.raw, self.builder = raw, raw.builder()
         self.failures: list[UnreadableError] = []
+        self._chars, self._until = 0, time.monotonic() + _MOST_S
         self._paged: list[tuple[str, list[Extract]]] = []
 
     def write(self, message: Part) -> None:
@@ -63,10 +66,10 @@ class _Mail:
         for number, part in enumerate(attached, start=1):
             self._attachment(part, part.name or f"Attachment {number}", level + 1)
 
-    def _body(self, part: Part, level: int, attached: list[Part], *, seen: bool = False) -> bool:
+    def _body(self, part: Part, level: int, attached: list[Part], *, seen: bool = False, is_form: bool = False) -> bool:
         """Write the text of a part that is no attachment, unless it was `seen` in another form; whether there is any.
 
-        What hangs on it is put into `attached`.
+        What hangs on it is put into `attached`; what `is_form` of the text is none of that, though it have a name.
         """
         kind = part.get_content_type()
         if part.get_content_maintype() == "multipart":
@@ -74,7 +77,7 @@ class _Mail:
         if part.get_content_maintype() == "message" and part.children:
             if kind not in _PASSED_BY:
                 attached.append(part)
-        elif part.get_content_maintype() == "text" and not part.is_attached and not part.name:
+        elif part.get_content_maintype() == "text" and not part.is_attached and (is_form or not part.name):
             return kind not in _PASSED_BY and not seen and self._text(part, kind, level)
         elif kind not in _PASSED_BY and not _is_inline(part):
             attached.append(part)
@@ -95,7 +98,7 @@ class _Mail:
         if kind == "multipart/alternative":
             children.reverse()  # of equals the last is the richest
             for child in sorted(children, key=_preference):
-                seen = self._body(child, level, attached, seen=seen) or seen
+                seen = self._body(child, level, attached, seen=seen, is_form=True) or seen
             return seen
         written = [self._body(child, level, attached, seen=seen) for child in children]
         return any(written)
@@ -128,10 +131,15 @@ class _Mail:
         if kind in _ENCRYPTED and part.parameter("smime-type") != "signed-data":
             self._fail("encrypted", f"its part {name!r} is encrypted; save it decrypted")
             return
+        if self._chars > self.raw.limits.max_chars or time.monotonic() > self._until:
+            self._fail("too large", f"its attachment {name!r}: those before it are too long, or took too long to read")
+            return
         try:
             format = find_format(data, name, kind)
             is_mail = format is EML
-            extracts = [] if is_mail else self._read(reader(format)(Raw(data, name, self.raw.limits, part.charset)))
+            extracts = (
+                [] if is_mail else self._read(reader(format)(Raw(data, name, self.raw.limits, part.charset)), name)
+            )
         except UnreadableError as failure:
             if failure.reason == "no reader":  # another time there is one, and then all of the mail is read
                 raise self.raw.refuse(failure.reason, failure.detail) from failure
@@ -144,13 +152,17 @@ class _Mail:
         else:
             self._append(name, extracts, level)
 
-    def _read(self, items: Extracts) -> list[Extract]:
+    def _read(self, items: Extracts, name: str = "") -> list[Extract]:
         extracts: list[Extract] = []
         for item in items:
             if isinstance(item, UnreadableError):
                 self._set_aside(item)
-            else:
-                extracts.append(item)
+                continue
+            self._chars += len(item.text)
+            if self._chars > self.raw.limits.max_chars:
+                most = self.raw.limits.max_chars
+                raise UnreadableError(name, "too large", f"with those before it it holds over {most} characters")
+            extracts.append(item)
         return extracts
 
     def _append(self, name: str, extracts: list[Extract], level: int) -> None:

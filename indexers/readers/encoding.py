@@ -25,6 +25,8 @@ _LABELS = {
 }  # fmt: skip
 # Of code pages that fit a text equally well, which short ones often do, the commoner one is meant; one that the file
 # names itself, in a mail's header say, need fit it nearly as well as the best.
+# Python's codecs for names and literals: no text is stored in them, and one takes the square of a text's length.
+_OF_PROGRAMS = frozenset({"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape"})
 _COMMON = ("cp1252", "cp1251", "cp1250")
 _EQUAL, _CLAIMED = 0.985, 0.8
 # What is looked for: what browsers know (WHATWG Encoding Standard), and the commonest pages of DOS and the old Mac.
@@ -89,13 +91,13 @@ def _codec(label: str | None) -> str | None:
         "".encode(name)  # Python's codecs also hold things that are no encodings, such as zip and rot13
     except (LookupError, ValueError):
         return None
-    return name
+    return None if name.replace("-", "_") in _OF_PROGRAMS else name
 
 
 def _strict(data: bytes, encoding: str) -> Decoded | None:
     try:
         return Decoded(data.decode(encoding), encoding)
-    except UnicodeDecodeError:
+    except UnicodeError:
         return None
 
 

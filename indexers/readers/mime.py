@@ -23,7 +23,7 @@ MAX_DEPTH = 30  # each line is held against the boundaries of all parts that are
 MAX_PARTS = 1_000
 _BLOCK_BYTES = 1 << 16
 # Beyond these a header is cut: the parameters of the one kind take the square of their number.
-_MAX_PARAMETER_CHARS, _MAX_HEADER_CHARS = 1 << 13, 1 << 16
+_MAX_PARAMETER_CHARS, _MAX_HEADER_CHARS = 1 << 11, 1 << 16
 _MAX_NAME_CHARS = 200
 _ENCODED = r"=\?[^?\s]*\?[bBqQ]\?[^?\r\n]*\?="
 _ENCODED_WORDS = re.compile(rf"{_ENCODED}(?:\s*{_ENCODED})*")
