@@ -245,10 +245,11 @@ class Cases:
                 if (document.collection, document.namespace) == (collection, namespace):
                     self.world.forget(document)
 
-        status = self.status(key, "admin", collection, name)
-        route = "DELETE /v1/collections/{collection}/namespaces/{namespace}"
-        path = f"/v1/collections/{collection}/namespaces/{name}"
-        return Case(route, path, status if is_there or status == 403 else 404, then=then)
+        status = 403 if key.groups is not None else self.status(key, "admin", collection, name)
+        route = "DELETE /v1/namespaces/{namespace}"
+        params = {"collection": collection}
+        status = status if is_there or status == 403 else 404
+        return Case(route, f"/v1/namespaces/{name}", status, {"params": params}, then=then)
 
     def delete(self, key: Key) -> Case:
         if len(self.world.documents) < DOCUMENTS_LEFT:

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, cast, get_args
 
 from starlette.datastructures import Headers
@@ -162,7 +163,8 @@ class Authenticate:
             principal = await self._principal(Headers(scope=scope))
             if principal not in (LOCAL, EVERYONE):
                 await self._count(principal)
-            scope.setdefault("state", {})["principal"] = principal
+            again = partial(self._principal, Headers(scope=scope))
+            scope.setdefault("state", {}).update(principal=principal, again=again)
         await self.app(scope, receive, send)
 
     async def _count(self, principal: Principal) -> None:
@@ -183,6 +185,11 @@ class Authenticate:
         if not secret:
             raise UnauthorizedError("no key: send `Authorization: Bearer rd-…` (or `Api-Key: rd-…`)")
         return await self.keys.principal(secret)
+
+
+async def check_again(request: Request) -> None:
+    """After a long body: whether the key is good still. Raises UnauthorizedError if it was revoked or expired."""
+    await request.scope["state"]["again"]()
 
 
 def require(role: Role, *, of_some: bool = False) -> Callable[[Request], Awaitable[Principal]]:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, select, update
 
-from server import catalog_jobs, catalog_names, catalog_originals
+from server import catalog_jobs, catalog_keys, catalog_names, catalog_originals
 from server.base import NamespaceState, PreparedDocument
 from server.catalog_documents import LOOKUP_BATCH, to_json
 from server.catalog_plan import Plan, chunk_ids, origin_of
@@ -63,6 +63,7 @@ def _delete(connection: Connection, plan: Plan, now: float) -> None:
         row = {"namespace_key": plan.namespace.id, "document_id": stored.id, "chunk_ids": to_json(ids)}
         connection.execute(insert(purges).values(row))
         connection.execute(delete(documents).where(documents.c.id == stored.id))
+        catalog_keys.clear_failure(connection, plan.namespace.id, stored.uri)
     if plan.deleted:
         place = {"collection": names.collection.name, "namespace": names.name, "deleted_at": now}
         connection.execute(insert(tombstones), [{"document_id": stored.id, **place} for stored in plan.deleted])

@@ -19,6 +19,7 @@ from server.tables import collections, job_blocks, jobs, namespaces
 
 State = Literal["receiving", "queued", "running", "succeeded", "failed", "cancelled"]
 Ended = Literal["succeeded", "failed", "cancelled"]
+_GIVEN_UP = "the upload was given up, as it took so long, or its namespace was dropped: send it again"
 UNFINISHED = ("receiving", "queued", "running")
 KEPT_S = 7 * 86_400.0  # a finished job's record
 RETRY_AFTER_S = 10.0
@@ -121,7 +122,7 @@ def put_block(connection: Connection, id_: str, file: int, block: int, data: byt
     """Keep a piece of a file. Raises NotFoundError if the job was given up meanwhile."""
     row = connection.execute(select(jobs.c.key).where(jobs.c.id == id_, jobs.c.state == "receiving")).one_or_none()
     if row is None:
-        raise NotFoundError("the upload took so long that it was given up: send it again")
+        raise NotFoundError(_GIVEN_UP)
     connection.execute(insert(job_blocks).values(job_key=row.key, file=file, block=block, data=data))
     connection.execute(update(jobs).where(jobs.c.key == row.key).values(beats=jobs.c.beats + 1))
 
@@ -130,7 +131,7 @@ def enqueue(connection: Connection, id_: str) -> Job:
     """All bytes are there. Raises NotFoundError if the job was given up meanwhile."""
     received = update(jobs).where(jobs.c.id == id_, jobs.c.state == "receiving")
     if connection.execute(received.values(state="queued", worker=None)).rowcount == 0:
-        raise NotFoundError("the upload took so long that it was given up: send it again")
+        raise NotFoundError(_GIVEN_UP)
     return job(connection, id_)
 
 
@@ -268,8 +269,9 @@ def cancel(connection: Connection, id_: str) -> Job:
 
 
 def cancel_all(connection: Connection, collection: str, namespace: str) -> None:
-    """End what waits for a namespace; tell the workers of what runs."""
+    """End what waits for a namespace, or is being received; tell the workers of what runs."""
     of_it = (jobs.c.collection == collection, jobs.c.namespace == namespace)
+    connection.execute(delete(jobs).where(*of_it, jobs.c.state == "receiving"))
     ended = update(jobs).where(*of_it, jobs.c.state == "queued").values(state="cancelled", finished_at=time.time())
     for id_ in connection.execute(ended.returning(jobs.c.id)).scalars().all():
         _drop_blocks(connection, id_)

@@ -52,8 +52,9 @@ async def read_span(
     Raises NotFoundError (also for a document that the caller may not read), GoneError, InvalidRequestError.
     """
     _, document = await readable(catalog, caller, document_id)
+    version = version or document.version  # by now another may be the present one
     text = await catalog.text(document_id, version, start, end)
-    return TextSpan(document, version or document.version, start, start + len(text), text)
+    return TextSpan(document, version, start, start + len(text), text)
 
 
 async def verify(catalog: Catalog, caller: Principal, claim: Claim) -> Verification:

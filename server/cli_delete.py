@@ -59,8 +59,7 @@ async def _drop(client: DeskClient, place: Json) -> int:
     """Drop a namespace; returns how many documents it held before."""
     collections = (await client.call("GET", "/v1/status"))["collections"]
     spaces = [space for one in collections if one["name"] == place["collection"] for space in one["namespaces"]]
-    path = f"/v1/collections/{_quoted(place['collection'])}/namespaces/{_quoted(place['namespace'])}"
-    await client.call("DELETE", path)
+    await client.call("DELETE", f"/v1/namespaces/{_quoted(place['namespace'])}", collection=place["collection"])
     return sum(space["documents"] for space in spaces if space["name"] == place["namespace"])
 
 

@@ -104,6 +104,13 @@ async def test_prune_deletes_what_no_source_names(desk: Desk) -> None:
     assert {hit.chunk.uri for hit in (await desk.pipeline.search(asked("harbour"))).hits} == {"guide.md"}
 
 
+async def test_prune_forgets_the_failures_of_what_is_gone(desk: Desk) -> None:
+    await ingest(desk, {"guide.md": GUIDE, "gone.md": "", "here.md": ""})
+    await ingest(desk, {"guide.md": GUIDE, "here.md": ""}, Target("docs", prune=True))
+    state = await desk.catalog.namespace("docs", "default")
+    assert [failure.uri for failure in (await desk.catalog.failures(state.id))[0]] == ["here.md"]
+
+
 async def test_prune_keeps_what_could_not_be_read(desk: Desk) -> None:
     files = [text_file("guide.md", GUIDE), text_file("notes.md", "")]
     receipt = await desk.pipeline.ingest(files, Target("docs", prune=True))

@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from indexers.sources import Upload
 from server.access import no_document, readable, resolve
+from server.auth import check_again
 from server.base import InvalidRequestError, NotFoundError, StoredDocument, document_id, is_readable
 from server.check import Claim, read_span, verify
 from server.ingest import Receipt, Target
@@ -50,6 +51,7 @@ async def upload(request: Request, caller: Writer) -> Response:
     body = Whole(request.receive)
     async with Request(request.scope, body).form(max_files=MAX_FILES, max_fields=64) as form:
         body.check(request.headers.get("content-type", ""))
+        await check_again(request)
         files = uploads(form)
         collection = text_field(form, "collection") or face.desk.settings.collection
         name = text_field(form, "namespace")
@@ -128,8 +130,11 @@ async def delete_document(document_id: str, request: Request, caller: Writer) ->
     """Delete every version of a document, for good."""
     desk = face_of(request).desk
     state, _ = await readable(desk.catalog, caller, document_id)
-    commit = await desk.pipeline.delete(state.namespace.collection.name, state.namespace.name, [document_id])
-    return json_response({"object": "document.deleted", "id": document_id, "deleted": True, "commit": commit})
+    deleted = await desk.pipeline.delete_named(state, [document_id], caller.groups)
+    if not deleted.documents:  # another writer was faster: it is gone, or not the caller's to read any more
+        await readable(desk.catalog, caller, document_id)
+    reply = {"object": "document.deleted", "id": document_id, "deleted": True, "commit": deleted.commit}
+    return json_response(reply)
 
 
 @router.post("/v1/documents/delete")

@@ -38,9 +38,18 @@ async def list_failures(
     return json_response({"object": "list", "data": data, "has_more": following is not None, "next": following})
 
 
-@router.delete("/v1/collections/{collection:path}/namespaces/{namespace:path}")
-async def drop_namespace(collection: str, namespace: str, request: Request, caller: NamespaceAdmin) -> Response:
-    """Delete a namespace with every document of it, for good; uploads that wait for it, or are under way, end."""
+@router.delete("/v1/namespaces/{namespace:path}")
+async def drop_namespace(
+    namespace: str, request: Request, caller: NamespaceAdmin, collection: str | None = None
+) -> Response:
+    """Delete a namespace with every document of it, for good; uploads that wait for it, or are under way, end.
+
+    Raises ForbiddenError for a key that does not read all of them.
+    """
+    desk = face_of(request).desk
+    if caller.groups is not None:
+        raise ForbiddenError("a namespace is dropped with documents of all groups: use a key of all groups")
+    collection = collection or desk.settings.collection
     (name,) = resolve(caller, collection, [namespace])
-    await face_of(request).desk.pipeline.drop(collection, name)
+    await desk.pipeline.drop(collection, name)
     return json_response({"object": "namespace.deleted", "collection": collection, "namespace": name, "deleted": True})

@@ -97,7 +97,7 @@ class DeleteBody(BaseModel):
         if self.filter == {}:
             raise InvalidRequestError(
                 "filter: {} would delete every document: for that, drop the namespace (refdesk delete --all, or "
-                "DELETE /v1/collections/{collection}/namespaces/{namespace})",
+                "DELETE /v1/namespaces/{namespace})",
                 "filter",
             )
         return parse_filter(self.filter)

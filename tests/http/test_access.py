@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,12 @@ async def test_roles(desk: Desk, http: httpx2.AsyncClient) -> None:
         assert (await refused(reader, "DELETE", f"/v1/documents/{guide['id']}"))[0] == 403
         assert (await refused(reader, "PATCH", f"/v1/documents/{guide['id']}", json={"metadata": {}}))[0] == 403
         assert (await refused(reader, "GET", "/v1/keys"))[0] == 403
-        assert (await refused(reader, "DELETE", "/v1/collections/docs/namespaces/default"))[0] == 403
+        assert (await refused(reader, "DELETE", "/v1/namespaces/default"))[0] == 403
         assert (await refused(reader, "POST", "/v1/documents/delete", json={"ids": [guide["id"]]}))[0] == 403
         assert "groups" not in (await reader.get(f"/v1/documents/{guide['id']}")).json()
     async with open_http(desk, key=await new_key(desk, Claims(roles=("write",)))) as writer:
         assert (await refused(writer, "POST", "/v1/search", json={"question": "x"}))[0] == 403
-        assert (await refused(writer, "DELETE", "/v1/collections/docs/namespaces/default"))[0] == 403
+        assert (await refused(writer, "DELETE", "/v1/namespaces/default"))[0] == 403
         assert (await refused(writer, "POST", "/v1/local/ingest", json={"path": "/"}))[0] == 403
     async with open_http(desk, key=await new_key(desk)) as admin:
         assert (await refused(admin, "POST", "/v1/local/ingest", json={"path": "/"}))[0] == 403
@@ -121,8 +122,8 @@ ASKED = {"messages": [{"role": "user", "content": "x"}]}
         ("POST", "/v1/search", {"json": {"question": "x", "collection": "COLLECTION"}}),
         ("POST", "/v1/documents/delete", {"json": {"uris": ["salaries.md"], "namespace": "NS"}}),
         ("POST", "/v1/documents/delete", {"json": {"ids": ["ID"], "collection": "COLLECTION"}}),
-        ("DELETE", "/v1/collections/docs/namespaces/NS", {}),
-        ("DELETE", "/v1/collections/COLLECTION/namespaces/default", {}),
+        ("DELETE", "/v1/namespaces/NS", {}),
+        ("DELETE", "/v1/namespaces/default?collection=COLLECTION", {}),
     ],
 )
 async def test_what_a_key_may_not_reach_reads_like_what_is_missing(
@@ -130,9 +131,10 @@ async def test_what_a_key_may_not_reach_reads_like_what_is_missing(
 ) -> None:
     (hidden,) = [d async for d in _documents_of(desk, "hr")]
     roles: tuple[Role, ...] = ("admin",) if "/namespaces/" in path else ("read", "write")
-    claims = Claims(roles=roles, namespaces=("docs:default",))
+    groups = None if roles == ("admin",) else ()
+    claims = Claims(roles=roles, namespaces=("docs:default",), groups=groups)
     if "COLLECTION" in repr((path, kwargs)):
-        claims = Claims(roles=roles, namespaces=("other:x",))
+        claims = replace(claims, namespaces=("other:x",))
     replies = []
     async with open_http(desk, key=await new_key(desk, claims)) as http:
         for namespace, id_, collection in (("hr", hidden, "docs"), ("nx", hidden[:-4] + "0000", "nope")):

@@ -15,6 +15,7 @@ from server.ingest import Target
 from tests import make_files
 from tests.desks import LOCAL_TOKEN, new_key, open_desk, open_http, refused, search, text_file, upload
 
+TWO_PAGES = make_files.pdf("Two", [[("One", ["The first page."])], [("Two", ["The second page."])]])
 METADATA = json.dumps({"tag": ["p", "q"], "n": 1, "b": True, "round": 2**70})
 
 
@@ -53,6 +54,12 @@ async def test_what_could_not_be_read_is_listed_until_it_can(desk: Desk, http: h
     await upload(http, {"b.pdf": make_files.pdf("Whole", [[("Whole", ["It is whole now."])]])}, namespace="broken")
     page = (await http.get("/v1/failures", params={"namespace": "broken"})).json()
     assert [failure["uri"] for failure in page["data"]] == ["a.pdf", "c.pdf"]
+    await upload(http, {"a.pdf": make_files.without_pages(TWO_PAGES, {2})}, namespace="broken")  # one page is lost
+    page = (await http.get("/v1/failures", params={"namespace": "broken"})).json()
+    assert [failure["uri"] for failure in page["data"]] == ["a.pdf", "c.pdf"]
+    await http.post("/v1/documents/delete", json={"namespace": "broken", "uris": ["a.pdf"]})
+    page = (await http.get("/v1/failures", params={"namespace": "broken"})).json()
+    assert [failure["uri"] for failure in page["data"]] == ["c.pdf"], "nothing is left of what was deleted"
     for claims, status in (
         (Claims(roles=("read", "write"), groups=None), 403),
         (Claims(roles=("admin",), groups=("hr",)), 403),

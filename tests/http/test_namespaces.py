@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from server.catalog import Catalog
 from server.ingest import Target
 from tests.desks import GUIDE, NOTES, QUESTION, new_key, open_desk, open_http, refused, search, text_file, upload
 
-TENANT = "/v1/collections/docs/namespaces/tenant"
+TENANT = "/v1/namespaces/tenant"
 WORDS = "collection 'docs' has no namespace 'tenant': ingest into it first"
 
 
@@ -65,10 +66,10 @@ async def test_all_of_it_is_gone_and_the_name_begins_anew(desk: Desk, http: http
     assert (await search(http))["hits"]
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "Müller & Söhne:2026?#", "%2F"])
+@pytest.mark.parametrize("name", ["a/b", "a/namespaces/b", "..", "Müller & Söhne:2026?#", "%2F"])
 async def test_whatever_it_is_called(desk: Desk, http: httpx2.AsyncClient, name: str) -> None:
     await upload(http, {"a.txt": "Words."}, namespace=name)
-    path = f"/v1/collections/docs/namespaces/{quote(name, safe='').replace('.', '%2E')}"
+    path = f"/v1/namespaces/{quote(name, safe='').replace('.', '%2E')}"
     assert (await http.delete(path)).json()["namespace"] == name
     assert await desk.index.list("docs") == []
 
@@ -76,13 +77,42 @@ async def test_whatever_it_is_called(desk: Desk, http: httpx2.AsyncClient, name:
 async def test_an_administrator_of_some_namespaces_drops_these(desk: Desk, http: httpx2.AsyncClient) -> None:
     await upload(http, {"a.txt": "Words."}, namespace="tenant")
     await upload(http, {"a.txt": "Words."}, namespace="other")
-    key = await new_key(desk, Claims(("admin",), ("docs:tenant", "docs:missing")))
-    async with open_http(desk, key) as some:
+    claims = Claims(("admin",), ("docs:tenant", "docs:missing"), groups=None)
+    async with open_http(desk, await new_key(desk, replace(claims, groups=("hr",)))) as some:
+        assert (await refused(some, "DELETE", TENANT))[0] == 403, "it may hold documents of other groups"
+    async with open_http(desk, await new_key(desk, claims)) as some:
         assert (await some.delete(TENANT)).status_code == 200
         told = [await refused(some, "DELETE", TENANT.replace("tenant", name)) for name in ("missing", "other")]
     assert [status for status, _ in told] == [404, 404]
     assert told[0][1]["message"].replace("missing", "other") == told[1][1]["message"]
     assert [state.namespace.name for state in await desk.catalog.namespaces("docs")] == ["other"]
+
+
+@pytest.mark.parametrize("background", ["false", "true"])
+async def test_an_upload_whose_key_was_revoked_meanwhile_brings_nothing_back(
+    desk: Desk, http: httpx2.AsyncClient, background: str
+) -> None:
+    await upload(http, {"a.txt": "Words."}, namespace="tenant")
+    made = (await http.post("/v1/keys", json={"name": "leaves", "roles": ["write"]})).json()
+    fields = {"namespace": "tenant", "background": background}
+    form = httpx2.Request("POST", "http://desk/", data=fields, files={"file": ("late.txt", b"Late words.")})
+    content = form.read()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield content[:40]
+        begun.set()
+        await go_on.wait()
+        yield content[40:]
+
+    headers = {"Content-Type": form.headers["content-type"], "Authorization": f"Bearer {made['key']}"}
+    late = asyncio.create_task(http.post("/v1/documents", content=slow(), headers=headers))
+    await begun.wait()
+    assert (await http.delete(f"/v1/keys/{made['id']}")).status_code == 200
+    assert (await http.delete(TENANT)).status_code == 200
+    go_on.set()
+    assert (await late).status_code == 401
+    assert (await refused(http, "GET", "/v1/documents?namespace=tenant"))[0] == 404
 
 
 async def test_a_drop_that_failed_midway_is_finished_by_the_next(desk: Desk, http: httpx2.AsyncClient) -> None:
