@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 
-from server.base import CatalogUnavailableError
+from server.base import CatalogUnavailableError, InvalidRequestError
 from server.lease import Leases
 
 P = ParamSpec("P")
@@ -81,6 +81,8 @@ def map_errors(backend: Backend) -> Iterator[None]:
         yield
     except DBAPIError as exc:  # its own words only: SQLAlchemy's would show parameters, so document text
         said = str(exc.orig).partition("\n")[0]  # the lines that follow may name values
+        if isinstance(exc, DataError) and "NUL" in said:  # PostgreSQL's alone
+            raise InvalidRequestError("a name, an id or a cursor holds a NUL character, so nothing has it") from exc
         message = f"the catalog failed ({said}): {backend.advice}"
         raise CatalogUnavailableError(message, may_pass=backend.is_away(exc)) from exc
 

@@ -358,6 +358,18 @@ async def test_any_span_of_any_text(catalog: Catalog, namespace: NamespaceState)
 # --- keys and failures ---------------------------------------------------------------------------------------------
 
 
+async def test_what_no_database_holds_is_the_callers_mistake(catalog: Catalog, namespace: NamespaceState) -> None:
+    """A NUL, which PostgreSQL refuses and SQLite does not find, is no failure of the catalog."""
+    for read in (
+        catalog.namespace("docs", "nu\0l"),
+        catalog.document(namespace.id, "doc_\0"),
+        catalog.locate("doc_\0"),
+    ):
+        with pytest.raises((NotFoundError, InvalidRequestError)):
+            await read
+    assert (await catalog.namespace("docs", "default")).id == namespace.id
+
+
 async def test_keys_are_found_by_their_hash(catalog: Catalog) -> None:
     key = StoredKey("key_1", "ab" * 32, "ci", frozenset({"read"}), ("docs:*",), frozenset({"staff"}), None, 1.0)
     admin = StoredKey("key_2", "cd" * 32, "admin", frozenset({"admin"}), None, None, 99.0, 2.0)
