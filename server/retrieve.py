@@ -45,8 +45,7 @@ class Question:
 
 
 async def in_time(what: str, timeout_s: float, answer: Awaitable[T]) -> T:
-    """The answer of the index, or of what a leg waits for. Raises IndexUnavailableError, naming what was asked, if the
-    index fails or it is not there in time."""
+    """The index's answer. Raises IndexUnavailableError, naming what was asked, if it fails or is not there in time."""
     try:
         async with asyncio.timeout(timeout_s):
             return await answer
@@ -65,7 +64,7 @@ async def retrieve(
     timeout_s: float,
     trace: Trace,
 ) -> Retrieved:
-    """Ask every leg of every namespace at once, dense legs as soon as the question is embedded.
+    """Ask every leg of every namespace at once, dense legs as soon as the question is embedded, which is in their time.
 
     Raises IndexUnavailableError only if no leg of any namespace answered.
     """
@@ -74,24 +73,28 @@ async def retrieve(
         if state.commit == 0:  # nothing was ever committed: the index need not know of it yet
             return Leg(name, state.namespace.name, ())
         try:
-            with trace.span(name, outside=True):
-                hits = await in_time(f"{name} leg of {state.namespace}", timeout_s, search())
+            hits = await in_time(f"{name} leg of {state.namespace}", timeout_s, search())
         except IndexUnavailableError as exc:
             return str(exc)
+        except ModelError as exc:
+            return f"embedding: {exc}"
         return Leg(name, state.namespace.name, tuple(hits))
 
     async def ask_dense(state: NamespaceState, view: View) -> Leg | str:
-        try:
-            vector = (await in_time("embedding", timeout_s, question.embedded())).vector
-        except ModelError as exc:
-            return f"embedding: {exc}"
-        except IndexUnavailableError as exc:
-            return str(exc)
-        return await ask("dense", state, lambda: index.search_dense(state.namespace, vector, view, top_k))
+        async def search() -> list[Hit]:
+            vector = (await question.embedded()).vector  # in the leg's time
+            with trace.span("dense", outside=True):
+                return await index.search_dense(state.namespace, vector, view, top_k)
+
+        return await ask("dense", state, search)
 
     async def ask_text(state: NamespaceState, view: View) -> Leg | str:
+        async def search() -> list[Hit]:
+            with trace.span("bm25", outside=True):
+                return await index.search_text(state.namespace, question.text, view, top_k)
+
         await asyncio.sleep(0)  # so that the question is on its way to its model before an engine keeps the interpreter
-        return await ask("bm25", state, lambda: index.search_text(state.namespace, question.text, view, top_k))
+        return await ask("bm25", state, search)
 
     answers = await asyncio.gather(*(leg(state, view) for leg in (ask_text, ask_dense) for state, view in views))
     legs = tuple(answer for answer in answers if isinstance(answer, Leg))

@@ -264,7 +264,7 @@ class Settings(BaseSettings):
     leg_timeout_s: float = Field(
         default=5.0,
         gt=0,
-        description="Deadline of one leg, and of the embedding; what is there answers alone after it.",
+        description="Deadline of one leg, the question's embedding included; the other answers alone after it.",
     )
     max_question_chars: int = Field(default=8192, ge=1, description="Longer questions are refused.")
     max_concurrent: int = Field(default=64, ge=1, description="Requests worked on at once; more get 429.")
