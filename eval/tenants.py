@@ -94,7 +94,7 @@ class Cases:
             wanted = self.document()
             body["filter"] = {"owner": wanted.tokens[-1]}
             seen &= {wanted.id}
-        elif len(asked) == 1 and self.rng.random() < 0.3:
+        elif len(asked) == 1 and self.rng.random() < 0.5:
             body["as_of"] = self.rng.randint(1, self.world.commits[collection, asked[0]])
             is_whole = False
 
@@ -182,11 +182,10 @@ class Cases:
 
     def upload(self, key: Key) -> Case:
         collection, namespace = self.place()
-        groups = tuple(sorted(self.rng.sample(GROUPS, self.rng.randint(0, 2))))
         there = [d for d in self.world.documents if (d.collection, d.namespace) == (collection, namespace)]
         is_scarce = len(self.world.documents) < DOCUMENTS_LEFT
         replaced = self.rng.choice(there) if there and not is_scarce and self.rng.random() < 0.6 else None
-        sent = Sent.make(self.rng, collection, namespace, groups, uri=replaced.uri if replaced else None)
+        sent = Sent.make(self.rng, collection, namespace, uri=replaced.uri if replaced else None)
 
         async def then(reply: httpx2.Response) -> None:
             await self.world.learn(sent, reply.json()["document_ids"][0])

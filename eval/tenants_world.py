@@ -46,7 +46,7 @@ class Job:
     id: str
     collection: str
     namespace: str
-    groups: tuple[str, ...]
+    groups: tuple[str, ...] | None  # None: the upload did not say
     sender: str
 
 
@@ -56,14 +56,13 @@ class Sent:
 
     collection: str
     namespace: str
-    groups: tuple[str, ...]
+    groups: tuple[str, ...] | None  # None: those of the document that is there
     uri: str
     token: str
 
     @classmethod
-    def make(
-        cls, rng: random.Random, collection: str, namespace: str, groups: tuple[str, ...], *, uri: str | None = None
-    ) -> "Sent":
+    def make(cls, rng: random.Random, collection: str, namespace: str, *, uri: str | None = None) -> "Sent":
+        groups = None if rng.random() < 0.3 else tuple(sorted(rng.sample(GROUPS, rng.randint(0, 2))))
         return cls(collection, namespace, groups, uri or f"{token(rng)}.md", token(rng))
 
     def form(self, **more: str) -> dict[str, Any]:
@@ -71,10 +70,11 @@ class Sent:
         data = {
             "collection": self.collection,
             "namespace": self.namespace,
-            "groups": ",".join(self.groups),
             "metadata": f'{{"owner": "{self.token}"}}',
             **more,
         }
+        if self.groups is not None:
+            data["groups"] = ",".join(self.groups)
         return {"data": data, "files": {"file": (self.uri, text.encode())}}
 
 
@@ -111,7 +111,9 @@ class Key:
 
     def reads(self, thing: Document | Job) -> bool:
         """By its groups; whether the namespace is reached is another question."""
-        return self.groups is None or not thing.groups or any(group in self.groups for group in thing.groups)
+        if self.groups is None or thing.groups is None:
+            return self.groups is None
+        return not thing.groups or any(group in self.groups for group in thing.groups)
 
     def sees(self, job: Job) -> bool:
         return self.reaches(job.collection, job.namespace) and (job.sender == self.id or self.reads(job))
@@ -142,8 +144,7 @@ class World:
         for collection, namespace in places:
             await world._fail(rng, collection, namespace)
             for _ in range(DOCUMENTS):
-                groups = tuple(sorted(rng.sample(GROUPS, rng.randint(0, 2))))
-                sent = Sent.make(rng, collection, namespace, groups)
+                sent = Sent.make(rng, collection, namespace)
                 reply = await http.post("/v1/documents", headers=world.admin.headers, **sent.form())
                 await world.learn(sent, reply.json()["document_ids"][0])
         for _ in range(KEYS):
@@ -171,7 +172,8 @@ class World:
             document = Document(document_id, sent.collection, sent.namespace, sent.uri, (), [], [])
             self.by_id[document_id] = document
             self.documents.append(document)
-        document.groups = sent.groups
+        if sent.groups is not None:
+            document.groups = sent.groups
         document.tokens.append(sent.token)
         document.versions.append(stored["version"])
         self.commits[sent.collection, sent.namespace] = stored["commit"]
@@ -206,13 +208,12 @@ class World:
         for _ in range(JOBS):
             sender = rng.choice(writers)
             collection, namespace = rng.choice([place for place in self.places if sender.reaches(*place)])
-            groups = tuple(sorted(rng.sample(GROUPS, rng.randint(0, 2))))
-            sent = Sent.make(rng, collection, namespace, groups)
+            sent = Sent.make(rng, collection, namespace)
             form = sent.form(background="true")
             job = (await self.http.post("/v1/documents", headers=sender.headers, **form)).json()
             while job["state"] not in {"succeeded", "failed"}:
                 await asyncio.sleep(0.02)
                 job = (await self.http.get(f"/v1/jobs/{job['id']}", headers=self.admin.headers)).json()
-            self.jobs.append(Job(job["id"], collection, namespace, groups, sender.id))
+            self.jobs.append(Job(job["id"], collection, namespace, sent.groups, sender.id))
             self.job_tokens[job["id"]] = {collection, namespace, sent.token, *TOKEN.findall(sent.uri)}
             await self.learn(sent, job["receipt"]["document_ids"][0])

@@ -201,7 +201,7 @@ class PreparedDocument:
     version: str
     chunking: str
     document: Document
-    groups: tuple[str, ...]
+    groups: tuple[str, ...] | None  # None: those of the document that is there; of a new one nobody's in particular
     chunks: Sequence[Chunk]
     embeddings: Sequence[PassageEmbedding]
     origin: Origin = Origin()

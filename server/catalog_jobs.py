@@ -33,7 +33,7 @@ class Job:
     state: State
     collection: str
     namespace: str
-    groups: tuple[str, ...]
+    groups: tuple[str, ...] | None  # None: the upload does not say
     metadata: Metadata
     files: tuple[tuple[str, str | None], ...]
     size_bytes: int
@@ -64,7 +64,7 @@ def _job(row: Row[*tuple[Any, ...]]) -> Job:
         state=cast(State, row.state),
         collection=row.collection,
         namespace=row.namespace,
-        groups=tuple(orjson.loads(row.groups)),
+        groups=None if row.groups == "null" else tuple(orjson.loads(row.groups)),
         metadata=orjson.loads(row.metadata),
         files=tuple((uri, media_type) for uri, media_type in orjson.loads(row.files)),
         size_bytes=row.size_bytes,

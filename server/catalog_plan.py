@@ -1,7 +1,7 @@
 """What a commit will write into the catalog, read before anything is written."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
@@ -106,6 +106,7 @@ def plan(connection: Connection, namespace_key: int, changes: Changes, token_bit
     patches = {patch.id: patch for patch in changes.patches}
     _refuse_contradictions(set(upserts), set(patches), set(changes.deletes))
     present = catalog_documents.some(connection, namespace_key, [*upserts, *patches, *dict.fromkeys(changes.deletes)])
+    upserts = {id_: _with_groups(new, present.get(id_)) for id_, new in upserts.items()}
     for id_, patch in patches.items():
         if patch.seen is None and id_ not in present:
             raise catalog_documents.absent(connection, id_)
@@ -120,6 +121,13 @@ def plan(connection: Connection, namespace_key: int, changes: Changes, token_bit
         present=present,
         token_bits_of=token_bits_of,
     )
+
+
+def _with_groups(new: PreparedDocument, stored: StoredDocument | None) -> PreparedDocument:
+    """An upsert that says who may read it."""
+    if new.groups is not None:
+        return new
+    return replace(new, groups=() if stored is None else stored.groups)
 
 
 def _deleted(changes: Changes, present: dict[str, StoredDocument]) -> Iterator[StoredDocument]:

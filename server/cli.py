@@ -76,7 +76,9 @@ def ingest(
     path: Annotated[str, typer.Argument(help="A file, a folder, or s3://bucket/prefix.")],
     collection: Collection = None,
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: `default`.")] = None,
-    group: Annotated[list[str] | None, typer.Option(help="Who may read it; default: everyone. Repeatable.")] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="Who may read it ('': everyone); default: who may now. Repeatable.")
+    ] = None,
     metadata: Annotated[str, typer.Option(help="Metadata of every document, a JSON object.")] = "{}",
     prune: Annotated[bool, typer.Option("--prune", help="Delete the namespace's documents that PATH lacks.")] = False,
 ) -> None:
@@ -88,7 +90,7 @@ def ingest(
         "path": path if is_s3 else os.path.abspath(path),  # a link to a file keeps its own name
         "collection": collection,
         "namespace": namespace,
-        "groups": group or [],
+        "groups": group or None,
         "metadata": json_object(metadata, "--metadata"),
         "prune": prune,
     }

@@ -301,7 +301,7 @@ def _points_of(prepared: PreparedDocument, ids: Sequence[str]) -> Iterator[Point
             document_id=prepared.id,
             start=chunk.start,
             end=chunk.end,
-            groups=prepared.groups,
+            groups=prepared.groups or (),
         )
 
 

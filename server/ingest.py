@@ -43,11 +43,14 @@ _LARGE_BYTES = 4 * 2**20  # an original of more is stored before the next source
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where documents go, who may read them (no groups: everyone), and whether what the source lost is deleted."""
+    """Where documents go, who may read them, and whether what the source lost is deleted.
+
+    `groups` (): everyone who may read the namespace; None: who may read them now, of a new document everyone.
+    """
 
     collection: str
     namespace: str = "default"
-    groups: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = None
     metadata: Metadata = field(default_factory=dict)
     prune: bool = False
 
@@ -335,7 +338,7 @@ class Ingestion:
         same_bytes = document is None or known == (document.source_sha256, document.extractor)
         same_origin = origin == Origin(stored.original, stored.source_mark)
         same_metadata = {**stored.metadata, **patch.metadata} == dict(stored.metadata)
-        same_beside = same_metadata and patch.groups == stored.groups
+        same_beside = same_metadata and patch.groups in {None, stored.groups}
         if same_bytes and same_origin and same_beside:
             self.tally.unchanged += 1
             self.settled.append(stored.id)

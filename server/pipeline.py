@@ -309,7 +309,7 @@ class Pipeline:
         Raises InvalidPointError for a target whose metadata or groups no index keeps.
         """
         checked_metadata(target.metadata)
-        check_groups(target.groups)
+        check_groups(target.groups or ())
         await self._ensure_collection(target.collection)
         ingestion = Ingestion(
             self.settings,

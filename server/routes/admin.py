@@ -38,7 +38,7 @@ class IngestBody(BaseModel):
     path: str
     collection: str | None = None
     namespace: str | None = None
-    groups: list[str] = []
+    groups: list[str] | None = None
     metadata: MetadataBody = {}
     prune: bool = False
 
@@ -54,7 +54,8 @@ async def ingest(body: IngestBody, request: Request, caller: Admin) -> Response:
     face = face_of(request)
     collection = body.collection or face.desk.settings.collection
     (namespace,) = resolve(caller, collection, [body.namespace] if body.namespace else None)
-    target = Target(collection, namespace, tuple(sorted(set(body.groups))), body.metadata, body.prune)
+    groups = None if body.groups is None else tuple(sorted(set(body.groups) - {""}))
+    target = Target(collection, namespace, groups, body.metadata, body.prune)
     feed = await Feed(_ingest(face, body.path, target), request.receive).opened()
     return EventStream(feed, error_line(face))
 

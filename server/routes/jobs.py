@@ -56,5 +56,6 @@ async def _visible(jobs: Jobs, caller: Principal, job_id: str) -> Job:
 
 
 def _may_see(caller: Principal, job: Job) -> bool:
-    is_own = job.created_by == caller.key_id
-    return may_reach(caller, job.collection, job.namespace) and (is_own or is_readable(job.groups, caller.groups))
+    """What does not say who may read it may bring what the caller must not."""
+    may_read = caller.groups is None if job.groups is None else is_readable(job.groups, caller.groups)
+    return may_reach(caller, job.collection, job.namespace) and (may_read or job.created_by == caller.key_id)

@@ -155,9 +155,14 @@ def background_field(form: FormData) -> bool:
     return given == "true"
 
 
-def groups_field(form: FormData) -> tuple[str, ...]:
-    """The groups that may read the upload: the field repeated, or one with commas. Raises InvalidRequestError."""
+def groups_field(form: FormData) -> tuple[str, ...] | None:
+    """The groups that may read the upload: the field repeated, or one with commas; None without it.
+
+    Raises InvalidRequestError.
+    """
     given = [value for value in form.getlist("groups") if isinstance(value, str)]
+    if not given:
+        return None
     if any(value.lstrip().startswith("[") for value in given):  # nobody would be of a group '["board"'
         raise InvalidRequestError("groups: no JSON here: repeat the field, or write names with commas", "groups")
     return tuple(sorted({group.strip() for value in given for group in value.split(",")} - {""}))

@@ -36,10 +36,33 @@ async def test_an_upload_says_what_it_did(http: httpx2.AsyncClient) -> None:
     assert (again["unchanged"], again["added"], again["commit"]) == (1, 0, 1)
     changed = await upload(http, {"c.txt": "Text three."}, namespace="up")
     assert (changed["replaced"], changed["commit"]) == (1, 2)
-    opened = await upload(http, {"a/b.md": "# One\n\nText one."}, namespace="up")  # to everybody
+    opened = await upload(http, {"a/b.md": "# One\n\nText one."}, namespace="up", groups="")  # to everybody
     assert (opened["patched"], opened["commit"]) == (1, 3)
     first, second = receipt["document_ids"]
     assert [one["document_ids"] for one in (again, changed, opened)] == [[second], [second], [first]]
+
+
+async def test_an_upload_that_names_no_groups_leaves_those_of_what_is_there(
+    desk: Desk, http: httpx2.AsyncClient
+) -> None:
+    async def groups() -> list[list[str]]:
+        listed = (await http.get("/v1/documents", params={"namespace": "acl"})).json()["data"]
+        return [document["groups"] for document in listed]
+
+    (id_, _) = (await upload(http, {"a.txt": "One.", "b.txt": "Two."}, namespace="acl"))["document_ids"]
+    assert await groups() == [[], []]
+    await http.patch(f"/v1/documents/{id_}", json={"groups": ["hr"]})
+    again = await upload(http, {"a.txt": "One.", "b.txt": "Two."}, namespace="acl")  # as every night
+    assert (again["unchanged"], await groups()) == (2, [["hr"], []])
+    changed = await upload(http, {"a.txt": "One, changed.", "c.txt": "Three."}, namespace="acl")
+    assert (changed["replaced"], changed["added"], await groups()) == (1, 1, [["hr"], [], []])
+    (hit,) = (await search(http, "One, changed.", namespace="acl", top_k=1))["hits"]
+    assert hit["uri"] == "a.txt"
+    async with open_http(desk, key=await new_key(desk, Claims(groups=("sales",)))) as sales:
+        hits = (await search(sales, "One, changed.", namespace="acl"))["hits"]
+    assert {hit["uri"] for hit in hits} == {"b.txt", "c.txt"}
+    await upload(http, {"a.txt": "One, changed."}, namespace="acl", groups="")
+    assert await groups() == [[], [], []]
 
 
 async def test_what_could_not_be_read_is_listed_until_it_can(desk: Desk, http: httpx2.AsyncClient) -> None:
