@@ -48,7 +48,7 @@ def _without_long_runs(text: str) -> str:
     # A mark's place in its run, from 1; 0 for any other character.
     positions = np.arange(len(codes), dtype=np.int32)
     place = positions - np.maximum.accumulate(np.where(combining, np.int32(-1), positions))
-    if int(place.max()) <= _MAX_COMBINING:
+    if np.max(place) <= _MAX_COMBINING:
         return text
     return codes[place <= _MAX_COMBINING].tobytes().decode("utf-32-le")
 
