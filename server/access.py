@@ -42,6 +42,11 @@ def resolve(principal: Principal, collection: str, namespaces: Sequence[str] | N
     return names
 
 
+def resolve_one(principal: Principal, collection: str, namespace: str | None) -> str:
+    """The one namespace a request names, or means. Raises NotFoundError as `resolve` does."""
+    return resolve(principal, collection, [namespace] if namespace else None)[0]
+
+
 def resolve_model(principal: Principal, model: str, collections: Names[str]) -> tuple[str, str]:
     """The collection and namespace of a model id, `collection` or `collection:namespace`. Raises UnknownModelError."""
     collection, _, name = model.partition(":")

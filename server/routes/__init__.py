@@ -1,6 +1,6 @@
 """Routes: each reads the request, asks the pipeline or the catalog, and shapes the reply. No route handles an error."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -63,6 +63,11 @@ def json_response(body: bytes | object, status: int = 200, headers: Mapping[str,
     """A JSON reply; bytes are JSON already."""
     content = body if isinstance(body, bytes) else orjson.dumps(body)
     return Response(content, status, headers, "application/json")
+
+
+def page_response(data: Sequence[object], following: str | None) -> Response:
+    """A page of a list; `following` is the `after` of the next one, None at the end."""
+    return json_response({"object": "list", "data": data, "has_more": following is not None, "next": following})
 
 
 def error_line(face: Face) -> Callable[[Exception], bytes]:

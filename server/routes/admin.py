@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 import server
 from indexers.read import sources
-from server.access import resolve
+from server.access import resolve_one
 from server.auth import LOCAL
 from server.base import ForbiddenError
 from server.build import Desk
@@ -53,7 +53,7 @@ async def ingest(body: IngestBody, request: Request, caller: Admin) -> Response:
         raise ForbiddenError("only a command on the server's own machine may name paths: upload the files instead")
     face = face_of(request)
     collection = body.collection or face.desk.settings.collection
-    (namespace,) = resolve(caller, collection, [body.namespace] if body.namespace else None)
+    namespace = resolve_one(caller, collection, body.namespace)
     groups = None if body.groups is None else tuple(sorted(set(body.groups) - {""}))
     target = Target(collection, namespace, groups, body.metadata, body.prune)
     feed = await Feed(_ingest(face, body.path, target), request.receive).opened()

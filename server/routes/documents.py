@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from indexers.sources import Upload
-from server.access import no_document, readable, resolve
+from server.access import no_document, readable, resolve_one
 from server.auth import check_again
 from server.base import InvalidRequestError, NotFoundError, StoredDocument, document_id, is_readable
 from server.check import Claim, read_span, verify
 from server.ingest import Receipt, Target
 from server.metrics import Metrics
 from server.originals import Originals
-from server.routes import Reader, Writer, face_of, json_response, new_router
+from server.routes import Reader, Writer, face_of, json_response, new_router, page_response
 from server.schemas.documents import (
     DeleteBody,
     PatchBody,
@@ -54,8 +54,7 @@ async def upload(request: Request, caller: Writer) -> Response:
         await check_again(request)
         files = uploads(form)
         collection = text_field(form, "collection") or face.desk.settings.collection
-        name = text_field(form, "namespace")
-        (namespace,) = resolve(caller, collection, [name] if name else None)
+        namespace = resolve_one(caller, collection, text_field(form, "namespace"))
         target = Target(collection, namespace, groups_field(form), metadata_field(form))
         named = zip(uris_of(files), files, strict=True)
         sent = [Upload(uri, f.file, f.content_type) for uri, f in named]
@@ -97,11 +96,11 @@ async def list_documents(
     """A page of a namespace's documents by uri; `next` is the `after` of the next page."""
     desk = face_of(request).desk
     collection = collection or desk.settings.collection
-    (namespace,) = resolve(caller, collection, [namespace] if namespace else None)
+    namespace = resolve_one(caller, collection, namespace)
     state = (await desk.catalog.snapshot(collection, [namespace]))[namespace]
     page, cursor = await desk.catalog.documents(state.id, after, limit, groups=caller.groups)
     data = [document_reply(document, collection, namespace, caller) for document in page]
-    return json_response({"object": "list", "data": data, "has_more": cursor is not None, "next": cursor})
+    return page_response(data, cursor)
 
 
 @router.get("/v1/documents/{document_id}")
@@ -144,7 +143,7 @@ async def delete_documents(body: DeleteBody, request: Request, caller: Writer) -
     body.check()
     wanted = body.parsed_filter()
     collection = body.collection or desk.settings.collection
-    (namespace,) = resolve(caller, collection, [body.namespace] if body.namespace else None)
+    namespace = resolve_one(caller, collection, body.namespace)
     state = await desk.catalog.namespace(collection, namespace)
     if wanted is not None:
         deleted = await desk.pipeline.delete_matching(state, wanted, caller.groups)

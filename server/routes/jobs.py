@@ -10,7 +10,7 @@ from server.access import may_reach
 from server.base import Principal, is_readable
 from server.catalog_jobs import Job, no_job
 from server.jobs import Jobs
-from server.routes import Writer, face_of, json_response, new_router
+from server.routes import Writer, face_of, json_response, new_router, page_response
 from server.schemas.jobs import job_reply
 
 router = new_router()
@@ -29,8 +29,7 @@ async def list_jobs(
         if after is None:
             break
     following = found[limit - 1].id if len(found) > limit else None
-    data = [job_reply(job) for job in found[:limit]]
-    return json_response({"object": "list", "data": data, "has_more": following is not None, "next": following})
+    return page_response([job_reply(job) for job in found[:limit]], following)
 
 
 @router.get("/v1/jobs/{job_id}")

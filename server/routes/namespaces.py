@@ -7,9 +7,9 @@ from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.access import resolve
+from server.access import resolve, resolve_one
 from server.base import ForbiddenError
-from server.routes import NamespaceAdmin, face_of, json_response, new_router
+from server.routes import NamespaceAdmin, face_of, json_response, new_router, page_response
 
 router = new_router()
 
@@ -31,11 +31,10 @@ async def list_failures(
     if caller.groups is not None:
         raise ForbiddenError("what could not be read has no groups: list it with a key of all groups")
     collection = collection or desk.settings.collection
-    (namespace,) = resolve(caller, collection, [namespace] if namespace else None)
+    namespace = resolve_one(caller, collection, namespace)
     state = await desk.catalog.namespace(collection, namespace)
     page, following = await desk.catalog.failures(state.id, after, limit)
-    data = [{"object": "failure", **asdict(failure)} for failure in page]
-    return json_response({"object": "list", "data": data, "has_more": following is not None, "next": following})
+    return page_response([{"object": "failure", **asdict(failure)} for failure in page], following)
 
 
 @router.delete("/v1/namespaces/{namespace:path}")
