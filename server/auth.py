@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol, cast, get_args
 
 from starlette.datastructures import Headers
@@ -163,8 +162,7 @@ class Authenticate:
             principal = await self._principal(Headers(scope=scope))
             if principal not in (LOCAL, EVERYONE):
                 await self._count(principal)
-            again = partial(self._principal, Headers(scope=scope))
-            scope.setdefault("state", {}).update(principal=principal, again=again)
+            scope.setdefault("state", {}).update(principal=principal, authenticate=self._principal)
         await self.app(scope, receive, send)
 
     async def _count(self, principal: Principal) -> None:
@@ -189,7 +187,7 @@ class Authenticate:
 
 async def check_again(request: Request) -> None:
     """After a long body: whether the key is good still. Raises UnauthorizedError if it was revoked or expired."""
-    await request.scope["state"]["again"]()
+    await request.scope["state"]["authenticate"](request.headers)
 
 
 def require(role: Role, *, of_some: bool = False) -> Callable[[Request], Awaitable[Principal]]:

@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -169,21 +168,23 @@ class Observe:
             await self.app(scope, receive, timed)
         finally:
             self.metrics.inside.dec()
-            route = getattr(scope.get("route"), "path", "other")
-            self._count(scope, route, status, trace)
+            route, timings = getattr(scope.get("route"), "path", "other"), trace.timings_ms()
+            self._count(scope["method"], route, status, trace, timings)
             if scope["path"] not in OPEN_PATHS and log.isEnabledFor(logging.INFO):
-                log.info("request", extra=_logged(scope, route, trace, request_id, status))
+                log.info("request", extra=_logged(scope, route, request_id, status, timings))
 
-    def _count(self, scope: Scope, route: str, status: int, trace: Trace) -> None:
-        self.metrics.requests.labels(scope["method"], route, str(status)).inc()
-        self.metrics.latency.labels(route).observe(time.perf_counter() - trace.started)
+    def _count(self, method: str, route: str, status: int, trace: Trace, timings_ms: Mapping[str, float]) -> None:
+        self.metrics.requests.labels(method, route, str(status)).inc()
+        self.metrics.latency.labels(route).observe(timings_ms["total"] / 1e3)
         if trace.spans:
-            self.metrics.own.labels(route).observe(trace.timings_ms()["own"] / 1e3)
+            self.metrics.own.labels(route).observe(timings_ms["own"] / 1e3)
         for stage, start, end, _ in trace.spans:
             self.metrics.stages.labels(stage).observe(end - start)
 
 
-def _logged(scope: Scope, route: str, trace: Trace, request_id: str, status: int) -> dict[str, object]:
+def _logged(
+    scope: Scope, route: str, request_id: str, status: int, timings_ms: Mapping[str, float]
+) -> dict[str, object]:
     """What the log says of a request: whose key, which route and how it ended; no path, since it may name documents."""
     principal = scope["state"].get("principal")
     return {
@@ -192,7 +193,7 @@ def _logged(scope: Scope, route: str, trace: Trace, request_id: str, status: int
         "method": scope["method"],
         "route": route,
         "status": status,
-        "timings_ms": {stage: round(ms, 3) for stage, ms in trace.timings_ms().items()},
+        "timings_ms": {stage: round(ms, 3) for stage, ms in timings_ms.items()},
     }
 
 
