@@ -87,8 +87,7 @@ class Cases:
             "top_k": 100,
             "rerank": self.rng.random() < 0.3,
         }
-        seen = {d.id for d in self.world.documents if (d.collection, d.namespace) in {(collection, n) for n in asked}}
-        seen &= {d.id for d in self.world.documents if key.reads(d)}
+        seen = {d.id for name in asked for d in self.world.documents_in(collection, name) if key.reads(d)}
         is_whole = True  # whether all that may be seen must come
         if self.rng.random() < 0.2:
             wanted = self.document()
@@ -139,12 +138,11 @@ class Cases:
 
     def documents(self, key: Key) -> Case:
         collection, namespace = self.place()
-        seen = [d.id for d in self.world.documents if (d.collection, d.namespace) == (collection, namespace)]
-        seen = [id_ for id_ in seen if key.reads(self.world.by_id[id_])]
+        seen = {d.id for d in self.world.documents_in(collection, namespace) if key.reads(d)}
 
         def check(reply: httpx2.Response) -> str | None:
             listed = {document["id"] for document in reply.json()["data"]}
-            return f"{sorted(listed ^ set(seen))} too many or too few" if listed != set(seen) else None
+            return f"{sorted(listed ^ seen)} too many or too few" if listed != seen else None
 
         params = {"collection": collection, "namespace": namespace, "limit": 1000}
         status = self.status(key, "read", collection, namespace)
@@ -182,7 +180,7 @@ class Cases:
 
     def upload(self, key: Key) -> Case:
         collection, namespace = self.place()
-        there = [d for d in self.world.documents if (d.collection, d.namespace) == (collection, namespace)]
+        there = self.world.documents_in(collection, namespace)
         is_scarce = len(self.world.documents) < DOCUMENTS_LEFT
         replaced = self.rng.choice(there) if there and not is_scarce and self.rng.random() < 0.6 else None
         sent = Sent.make(self.rng, collection, namespace, uri=replaced.uri if replaced else None)
@@ -211,7 +209,7 @@ class Cases:
             return self.upload(key)
         collection, namespace = self.place()
         named = self.rng.sample(self.world.documents, 3)
-        there = [d for d in self.world.documents if (d.collection, d.namespace) == (collection, namespace)]
+        there = self.world.documents_in(collection, namespace)
         named += self.rng.sample(there, min(1, len(there)))
         by: dict[str, object] = {"ids": [d.id for d in named]}
         if self.rng.random() < 0.6:
@@ -240,9 +238,8 @@ class Cases:
 
         async def then(_: httpx2.Response) -> None:
             self.world.places.remove((collection, namespace))
-            for document in list(self.world.documents):
-                if (document.collection, document.namespace) == (collection, namespace):
-                    self.world.forget(document)
+            for document in self.world.documents_in(collection, namespace):
+                self.world.forget(document)
 
         status = 403 if key.groups is not None else self.status(key, "admin", collection, name)
         route = "DELETE /v1/namespaces/{namespace}"

@@ -178,6 +178,9 @@ class World:
         document.versions.append(stored["version"])
         self.commits[sent.collection, sent.namespace] = stored["commit"]
 
+    def documents_in(self, collection: str, namespace: str) -> list[Document]:
+        return [one for one in self.documents if (one.collection, one.namespace) == (collection, namespace)]
+
     def forget(self, document: Document) -> None:
         self.documents.remove(document)
         del self.by_id[document.id]

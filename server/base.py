@@ -130,7 +130,7 @@ class Collection:
 class NamespaceState:
     """A namespace and the commit number E that a search started now reads at.
 
-    `committed_at` (Unix time) tells E from that number in a restored catalog, `embedder` is the model's fingerprint.
+    `committed_at` (Unix time): commit E of a restored catalog has another. `embedder`: its model's fingerprint.
     """
 
     id: int

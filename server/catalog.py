@@ -115,6 +115,10 @@ class Catalog:
                 self._snapshots[key] = found
         return found
 
+    async def droppable(self, collection: str, name: str) -> NamespaceState:
+        """A namespace, also one whose drop was begun and not finished. Raises NotFoundError."""
+        return await self.read(catalog_names.droppable, collection, name)
+
     async def statistics(self, namespace_id: int) -> tuple[int, int]:
         """(documents, chunks) of the present commit; it counts, so it is for status, not for every search."""
         return await self.read(catalog_names.statistics, namespace_id)

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import typer
 
+from indexers.bounded import slices
 from server.base import InvalidRequestError
 from server.cli import Collection, json_object, run, settings_of
 from server.cli_view import out
@@ -31,8 +32,7 @@ def delete(
     settings = settings_of(ctx)
     place: Json = {"collection": collection or settings.collection, "namespace": namespace or "default"}
     named = list(dict.fromkeys(id_ or uri or ()))
-    batches = [named[at : at + BATCH] for at in range(0, len(named), BATCH)]
-    bodies: list[Json] = [{"ids" if id_ else "uris": batch} for batch in batches]
+    bodies: list[Json] = [{"ids" if id_ else "uris": some} for some in slices(named, BATCH)]
     if filter_ is not None:
         bodies = [{"filter": json_object(filter_, "--filter")}]
     if not yes:

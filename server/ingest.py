@@ -288,12 +288,14 @@ class Ingestion:
     ) -> None:
         self.seen.add(document.uri)
         document = replace(document, metadata={**document.metadata, **self.target.metadata})
-        if before is not None and before.version == document_version(document, self.chunker.fingerprint):
-            same_bytes = (before.source_sha256, before.extractor) == (document.source_sha256, document.extractor)
+        if (
+            before is not None
+            and before.version == document_version(document, self.chunker.fingerprint)
             # a patch adds; what takes away is a new text
-            if same_bytes or before.metadata.keys() <= document.metadata.keys():
-                await self._keep(before, document, origin, documents)
-                return
+            and (_is_of_same_bytes(before, document) or before.metadata.keys() <= document.metadata.keys())
+        ):
+            await self._keep(before, document, origin, documents)
+            return
         if before is None:
             self.new.add(document_id(self.target.collection, self.target.namespace, document.uri))
         await documents.put(NewText(document, origin))
@@ -334,8 +336,7 @@ class Ingestion:
                 source_sha256=document.source_sha256,
                 extractor=document.extractor,
             )
-        known = (stored.source_sha256, stored.extractor)
-        same_bytes = document is None or known == (document.source_sha256, document.extractor)
+        same_bytes = document is None or _is_of_same_bytes(stored, document)
         same_origin = origin == Origin(stored.original, stored.source_mark)
         same_metadata = {**stored.metadata, **patch.metadata} == dict(stored.metadata)
         same_beside = same_metadata and patch.groups in {None, stored.groups}
@@ -384,3 +385,8 @@ class Ingestion:
         self.tally.tokens += sum(len(chunk.token_ids) for cut in upserts for chunk in cut.chunks)
         self.settled += [cut.id for cut in upserts] + [patch.id for patch in changes.patches]
         self.on_progress(self.tally)
+
+
+def _is_of_same_bytes(stored: StoredDocument, document: Document) -> bool:
+    """Whether both were read from the same bytes, by the same reader."""
+    return (stored.source_sha256, stored.extractor) == (document.source_sha256, document.extractor)

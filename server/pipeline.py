@@ -17,7 +17,6 @@ from indexers.filter import Filter, to_json
 from indexers.point import check_groups, checked_metadata
 from models.base import Embedder, GenerationOptions, Generator
 from models.markers import MarkerFilter
-from server import catalog_names
 from server.answerable import answerability, threshold_for
 from server.base import (
     Answer,
@@ -335,15 +334,11 @@ class Pipeline:
         check_groups(patch.groups or ())
         return await self.writer.commit(namespace, Changes(patches=(checked,)))
 
-    async def delete(self, collection: str, namespace: str, document_ids: Sequence[str]) -> int:
-        """Delete documents with every version, vector and original; returns the commit."""
-        state = await self.catalog.namespace(collection, namespace)
-        return await self.writer.commit(state, Changes(deletes=tuple(document_ids)))
-
     async def delete_named(
         self, namespace: NamespaceState, document_ids: Sequence[str], groups: frozenset[str] | None
     ) -> Deleted:
-        """Delete documents of a namespace, those that somebody in `groups` may read; unknown ids are ignored."""
+        """Delete documents of a namespace with every version, vector and original, those that somebody in `groups` may
+        read; unknown ids are ignored."""
         return await delete_named(self.writer, namespace, document_ids, groups)
 
     async def delete_matching(
@@ -354,7 +349,7 @@ class Pipeline:
 
     async def drop(self, collection: str, namespace: str) -> None:
         """Delete a namespace with all that is in it, for good. Raises NotFoundError."""
-        await self.writer.drop(await self.catalog.read(catalog_names.droppable, collection, namespace))
+        await self.writer.drop(await self.catalog.droppable(collection, namespace))
 
     async def _ensure_collection(self, name: str) -> None:
         """Create the collection with this server's models, or check that it was made with them."""

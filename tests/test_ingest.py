@@ -70,7 +70,7 @@ async def test_a_document_deleted_meanwhile_stops_no_other(desk: Desk) -> None:
     await desk.pipeline.ingest([text_file("a.txt", "alpha"), text_file("b.txt", "beta")], TARGET)
     state = await desk.catalog.namespace("docs", "default")
     (first, _), _ = await desk.catalog.documents(state.id)
-    delete = once(lambda: desk.pipeline.delete("docs", "default", [first.id]))
+    delete = once(lambda: desk.pipeline.delete_named(state, [first.id], None))
     files = [text_file("a.txt", "alpha"), text_file("b.txt", "beta"), text_file("c.txt", "gamma")]
     await desk.pipeline.ingest(files, Target("docs", metadata={"y": 1.0}), before_commit=delete)
     assert await stored(desk) == {"b.txt": ("beta", {"y": 1.0}), "c.txt": ("gamma", {"y": 1.0})}

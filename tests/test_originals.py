@@ -138,7 +138,7 @@ async def test_equal_bytes_of_two_documents_are_two_objects(desk: Desk) -> None:
     await desk.pipeline.ingest([text_file(name, "Equal words.") for name in ("a.txt", "b.txt")], Target("docs"))
     state = await desk.catalog.namespace("docs", "default")
     a, b = [(await desk.catalog.lookup(state.id, [uri]))[uri] for uri in ("a.txt", "b.txt")]
-    await desk.pipeline.delete("docs", "default", [a.id])
+    await desk.pipeline.delete_named(state, [a.id], None)
     assert [path.read_bytes() for path in objects(desk)] == [b"Equal words."]
     assert [piece async for piece in desk.originals.read(b.original)] == [b"Equal words."]
 
@@ -209,7 +209,7 @@ async def test_a_store_that_fails_fails_the_ingestion_and_not_a_delete(desk: Des
     with pytest.raises(StoreUnavailableError):
         await desk.pipeline.ingest([text_file("b.txt", "Others.")], Target("docs"))
     assert (await desk.catalog.namespace("docs", "default")).commit == state.commit, "nothing half visible"
-    await desk.pipeline.delete("docs", "default", [document.id])
+    await desk.pipeline.delete_named(state, [document.id], None)
     assert await waiting(desk) == 1
     folder.unlink()
     os.rename(folder.with_name("away"), folder)

@@ -105,9 +105,10 @@ async def test_it_ends_and_comes_back(own_server: S3Server, tmp_path: Path) -> N
 async def test_a_delete_while_it_is_away_is_made_good_later(own_server: S3Server, tmp_path: Path) -> None:
     async with desk_on(own_server, tmp_path) as desk:
         receipt = await ingest(desk, "secret.txt", "Secret words.")
+        state = await desk.catalog.namespace("docs", "default")
         await asyncio.to_thread(own_server.server.stop)
         try:
-            await desk.pipeline.delete("docs", "default", receipt.document_ids)
+            await desk.pipeline.delete_named(state, receipt.document_ids, None)
             assert len(await lost(desk)) == 1
             assert await sweep_originals(desk.originals, orphans=False) == 0
         finally:
@@ -120,10 +121,11 @@ async def test_a_delete_while_it_is_away_is_made_good_later(own_server: S3Server
 async def test_it_hangs(own_server: S3Server, tmp_path: Path) -> None:
     async with desk_on(own_server, tmp_path) as desk:
         receipt = await ingest(desk, "secret.txt", "Secret words.")
+        state = await desk.catalog.namespace("docs", "default")
         own_server.server.pause()
         try:
             started = time.monotonic()
-            await desk.pipeline.delete("docs", "default", receipt.document_ids)
+            await desk.pipeline.delete_named(state, receipt.document_ids, None)
             assert time.monotonic() - started < 5, "a delete waits two seconds at most for its store"
             started = time.monotonic()
             assert "did not answer" in await refused(desk)
