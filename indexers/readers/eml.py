@@ -104,7 +104,8 @@ class _Mail:
         return any(written)
 
     def _text(self, part: Part, kind: str, level: int) -> bool:
-        raw = Raw(part.data, "", self.raw.limits, part.charset)
+        data = part.data
+        raw = Raw(data, "", self.raw.limits, part.charset_of(data))
         try:
             if kind == "text/html":
                 for extract in self._read(read_html(raw)):
@@ -137,9 +138,8 @@ class _Mail:
         try:
             format = find_format(data, name, kind)
             is_mail = format is EML
-            extracts = (
-                [] if is_mail else self._read(reader(format)(Raw(data, name, self.raw.limits, part.charset)), name)
-            )
+            raw = Raw(data, name, self.raw.limits, part.charset_of(data))
+            extracts = [] if is_mail else self._read(reader(format)(raw), name)
         except UnreadableError as failure:
             if failure.reason == "no reader":  # another time there is one, and then all of the mail is read
                 raise self.raw.refuse(failure.reason, failure.detail) from failure

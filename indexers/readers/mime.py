@@ -90,10 +90,10 @@ class Part(Message):
         data = self.get_payload(decode=True)
         return data if isinstance(data, bytes) else b""
 
-    @property
-    def charset(self) -> str | None:
-        """The charset that it declares, unless its bytes say that this is wrong: UTF-8 passes for most code pages."""
-        label, data = self.parameter("charset"), self.data
+    def charset_of(self, data: bytes) -> str | None:
+        """The charset that it declares, unless its bytes, `data`, say that this is wrong: UTF-8 passes for most code
+        pages."""
+        label = self.parameter("charset")
         try:
             name = codecs.lookup(label).name
             if (name == "ascii" and not data.isascii()) or (
