@@ -161,13 +161,12 @@ class Shard:
     def _best(self, found: Sequence[engine.ScoredPoint], top_k: int, sign: float) -> list[Hit]:
         """The first `top_k` hits; of equal scores the smallest ids come first."""
         versions = [point.id for point in found]
-        scores = [sign * point.score for point in found]
+        negated = [-sign * point.score for point in found]
         carriers = [version for version in versions if carries_id(version)]
         if len(carriers) == len(versions):  # ordered as the ids are: only what is returned need be translated
-            best = sorted(zip(scores, carriers, strict=True), key=lambda pair: (-pair[0], pair[1].int))
-            return [Hit(carried_id(version), score) for score, version in best[:top_k]]
-        hits = [Hit(id_, score) for id_, score in zip(self._ids(versions), scores, strict=True)]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:top_k]
+            best = sorted(zip(negated, carriers, strict=True))[:top_k]
+            return [Hit(carried_id(version), -score) for score, version in best]
+        return [Hit(id_, -score) for score, id_ in sorted(zip(negated, self._ids(versions), strict=True))[:top_k]]
 
     def _query(
         self, query: engine.Query, view: View, limit: int, params: engine.SearchParams
