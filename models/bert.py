@@ -25,7 +25,7 @@ def build_embedder(
 ) -> ov.Model:
     """Inputs: ids (batch, tokens) int32, padded on the right; lengths (batch,) int32.
 
-    Outputs: vectors (batch, hidden) float32 of unit length; states (batch, tokens, hidden), those of the last layer.
+    Outputs: vectors (batch, hidden) float32; states (batch, tokens, hidden), the last layer's; each of unit length.
     `int8`: its linear layers in int8; compile it with what models/int8.py says.
     """
     graph = _Encoder(config, weights, int8=int8)
@@ -39,7 +39,8 @@ def build_embedder(
             op.reduce_sum(mask, _const(1)),
         )
     vectors = op.normalize_l2(pooled, _const([1]), 1e-12, "MAX")
-    return ov.Model([vectors.output(0), states.output(0)], [graph.ids, graph.lengths], "embedder")
+    units = op.normalize_l2(states, _const([2]), 1e-12, "MAX")
+    return ov.Model([vectors.output(0), units.output(0)], [graph.ids, graph.lengths], "embedder")
 
 
 def build_cross_encoder(config: BertConfig, weights: dict[str, Float32]) -> ov.Model:

@@ -182,7 +182,6 @@ class OpenVinoEmbedder:
         vectors = vectors.copy()
         if not self.info.has_token_vectors:
             return [PassageEmbedding(vector, None) for vector in vectors]
-        # the sign is all that is kept of a token vector, and normalising does not change it
         bits = np.packbits(states > 0, axis=-1)
         return [
             PassageEmbedding(vector, rows[: len(ids)].copy())
@@ -192,7 +191,7 @@ class OpenVinoEmbedder:
     def _embed_questions(self, infer: Infer, sequences: Sequence[Int32]) -> list[QueryEmbedding]:
         vectors, states = infer(*pad(sequences, self._config.pad_token_id, self._width(sequences)))
         return [
-            QueryEmbedding(vector, _normalised(rows[: len(ids)]) if self.info.has_token_vectors else None, len(ids))
+            QueryEmbedding(vector, rows[: len(ids)].copy() if self.info.has_token_vectors else None, len(ids))
             for vector, rows, ids in zip(vectors.copy(), states, sequences, strict=True)
         ]
 
@@ -261,12 +260,6 @@ class OpenVinoCrossEncoder:
         (logits,) = infer(ids, types, lengths)
         scores: list[float] = (logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]).tolist()
         return scores
-
-
-def _normalised(rows: Float32) -> Float32:
-    """Each row to unit length; a zero row stays zero."""
-    lengths: Float32 = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, np.maximum(lengths, np.float32(1e-12)), dtype=np.float32)
 
 
 def _of_one_question(model: ov.Model, tokens: int) -> ov.Model:

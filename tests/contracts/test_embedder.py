@@ -138,6 +138,17 @@ async def test_question_over_the_limit_is_cut(embedder: Embedder) -> None:
     np.testing.assert_allclose(long.vector, longer.vector, atol=1e-6)
 
 
+async def test_question_of_any_length_is_the_same_alone_and_among_others(embedder: Embedder) -> None:
+    questions = [("How often must pump 7 be serviced " * 8)[: 6 * n] for n in range(46)]
+    for question, among in zip(questions, await embedder.embed_queries(questions), strict=True):
+        (alone,) = await embedder.embed_queries([question])
+        assert alone.token_count == among.token_count
+        np.testing.assert_allclose(alone.vector, among.vector, atol=2e-6)
+        assert alone.token_vectors is not None
+        assert among.token_vectors is not None
+        np.testing.assert_allclose(alone.token_vectors, among.token_vectors, atol=2e-5)
+
+
 async def test_questions_during_bulk_are_all_right(embedder: Embedder) -> None:
     questions = [f"How often must pump {n} be serviced?" for n in range(12)]
     expected = await embedder.embed_queries(questions)
