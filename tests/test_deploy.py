@@ -168,3 +168,13 @@ def _lock(name: str) -> dict[str, frozenset[str]]:
 def test_no_registry_is_named() -> None:
     for path in (Path("deploy/Dockerfile"), *map(Path, FILES)):
         assert not re.search(r"(pypi|pythonhosted|index-url|extra-index)", (ROOT / path).read_text()), path
+
+
+def test_no_pattern_repeats_a_group_possessively() -> None:
+    """Python 3.11.2, which Debian 12 has, takes such a pattern for another one (gh-106052, mended in 3.11.5)."""
+    written = re.compile(r"\)(?:[*+?]|\{[\d,]*\})\+|\(\?>")
+    assert written.search("(?:a|b)*+")
+    for path in (
+        path for package in ("models", "indexers", "server", "eval") for path in (ROOT / package).rglob("*.py")
+    ):
+        assert not written.search(path.read_text()), path

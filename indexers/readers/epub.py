@@ -14,7 +14,7 @@ from indexers.readers.package import check_sizes
 
 ERRORS = (LxmlError, zipfile.BadZipFile, RuntimeError)
 # <title/> ends at once in XHTML; in HTML it opens, and takes what follows with it.
-_SELF_CLOSED = re.compile(rb"<([A-Za-z][\w:.-]*+)((?:[^<>\"'/]++|\"[^\"]*+\"|'[^']*+'|/(?!>))*+)/>")
+_SELF_CLOSED = re.compile(rb"<([A-Za-z][\w:.-]*+)((?:[^<>\"'/]++|\"[^\"]*+\"|'[^']*+'){0,999})/>")
 
 
 def read_epub(raw: Raw) -> Extracts:

@@ -14,7 +14,7 @@ _META_CHARSET = re.compile(rb"<meta[^>]{0,300}?charset\s*=\s*[\"']?\s*([a-zA-Z0-
 _XML_ENCODING = re.compile(rb"\A\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([a-zA-Z0-9_.:-]+)")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 # What the parser takes for words, unless it stands inside <svg> or <math>.
-_SCRIPTS = re.compile(r"<(script|style)\b(?:(?!</\1).)*+|<!--(?:(?!-->).)*+", re.IGNORECASE | re.DOTALL)
+_SCRIPTS = re.compile(r"<(script|style)\b.*?(?=</\1|\Z)|<!--.*?(?=-->|\Z)", re.IGNORECASE | re.DOTALL)
 _FOREIGN = re.compile(r"<(?:svg|math)\b", re.IGNORECASE)
 _UNSEEN = re.compile(r"(?:^|;)\s*display\s*:\s*none\b", re.IGNORECASE)
 _SPACE = re.compile(r"[ \t\n\r\f\v\u00a0]+")
