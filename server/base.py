@@ -355,10 +355,8 @@ class AnswerSentence:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
-    """The last user message is the question; `search.question` is it. `max_tokens` None: the setting.
-
-    `generator`: another model of the generator's server, a LoRA adapter's name.
-    """
+    """The last user message is the question; `search.question` is it. `max_tokens` None: the setting. `generator`:
+    another model of the generator's server, a LoRA adapter's name. `streamed`: deltas are read as they are made."""
 
     messages: tuple[Message, ...]
     search: SearchRequest
@@ -368,6 +366,7 @@ class AnswerRequest:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     generator: str | None = None
+    streamed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

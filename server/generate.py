@@ -89,16 +89,18 @@ async def room_for_passages(generator: Generator, request: AnswerRequest, option
 
 
 async def generate(
-    generation: Generation, fallback: Generator, prompt: Prompt, options: GenerationOptions
+    generation: Generation, fallback: Generator, prompt: Prompt, options: GenerationOptions, *, streamed: bool
 ) -> AsyncGenerator[Delta, None]:
-    """The generator's deltas; the fallback's, and a line in `degraded`, if it fails before its first word.
+    """The generator's deltas; the fallback's, and a line in `degraded`, if it fails before its first word, or before
+    its last where nothing is read until then (not `streamed`).
 
     Raises ModelNotFoundError for an adapter that the request names and the generator's server does not have.
     """
     if generation.generator is not fallback:
         started = False
         try:
-            async with aclosing(_from_first_word(generation.generator.generate(prompt, options))) as deltas:
+            written = _from_first_word(generation.generator.generate(prompt, options))
+            async with aclosing(written if streamed else _at_once(written)) as deltas:
                 async for delta in deltas:
                     started = True
                     yield _noted(delta, generation)
@@ -125,6 +127,14 @@ async def _from_first_word(deltas: AsyncGenerator[Delta, None]) -> AsyncGenerato
                 blank += delta.text
     if not started:
         raise ModelUnavailableError("it answered without a word")
+
+
+async def _at_once(deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
+    """The deltas, the first once the last is there."""
+    async with aclosing(deltas):
+        held = [delta async for delta in deltas]
+    for delta in held:
+        yield delta
 
 
 def _names_no_adapter(error: ModelError, options: GenerationOptions) -> bool:

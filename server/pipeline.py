@@ -220,7 +220,8 @@ class Pipeline:
             prompt = build_prompt(request.search.question, passages, request.messages[:-1])
             markers = MarkerFilter(len(passages))
             with trace.span("generate", outside=True):
-                async with aclosing(generate(generation, self.models.fallback, prompt, options)) as deltas:
+                written = generate(generation, self.models.fallback, prompt, options, streamed=request.streamed)
+                async with aclosing(written) as deltas:
                     async for delta in deltas:
                         if piece := markers.feed(delta.text) + (markers.finish() if delta.finish_reason else ""):
                             text += piece

@@ -63,8 +63,8 @@ def asked(question: str = QUESTION, **fields: object) -> SearchRequest:
     return replace(SearchRequest(question, "docs"), **fields)  # type: ignore[arg-type]
 
 
-async def answer(pipeline: Pipeline, question: str = QUESTION) -> tuple[list[str], Answer]:
-    request = AnswerRequest((Message("user", question),), asked(question))
+async def answer(pipeline: Pipeline, question: str = QUESTION, *, streamed: bool = True) -> tuple[list[str], Answer]:
+    request = AnswerRequest((Message("user", question),), asked(question), streamed=streamed)
     events = [event async for event in pipeline.answer(request)]
     deltas = [event.text for event in events if isinstance(event, TextDelta)]
     assert isinstance(events[-1], Answer)
@@ -427,9 +427,20 @@ async def test_a_generator_that_fails_before_its_first_word_is_stood_in_for(
     assert whole.citations
 
 
-async def test_a_generator_that_fails_half_way_is_not_continued_by_another(desk: Desk) -> None:
+async def test_a_stream_that_fails_half_way_is_not_continued_by_another(desk: Desk) -> None:
     with pytest.raises(ModelUnavailableError, match="the model is gone"):
         await answer(with_generator(desk, Scripted(["Every "], ModelUnavailableError("the model is gone"))))
+
+
+async def test_an_answer_that_nobody_has_read_yet_is_begun_anew_by_another(desk: Desk) -> None:
+    failing = with_generator(desk, Scripted(["Invented "], ModelUnavailableError("the model is gone")))
+    _, whole = await answer(failing, streamed=False)
+    assert whole.generator == "extractive"
+    assert "the model is gone" in whole.degraded[-1]
+    assert "Invented" not in whole.text
+    assert whole.citations
+    deltas, whole = await answer(with_generator(desk, Scripted(["Every ", "month [1]."])), streamed=False)
+    assert (whole.generator, "".join(deltas)) == (Scripted([]).info.name, whole.text)
 
 
 async def test_nothing_is_asked_without_passages(desk: Desk) -> None:

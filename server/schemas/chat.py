@@ -101,6 +101,7 @@ def to_request(body: ChatBody, scope: Scope) -> AnswerRequest:
         stop=stop,
         seed=body.seed,
         generator=body.generator,
+        streamed=bool(body.stream),
     )
 
 

@@ -148,3 +148,9 @@ async def test_a_history_with_tools_and_a_refusal_is_taken(http: httpx2.AsyncCli
         ("assistant", "I cannot say."),
         ("user", QUESTION),
     ]
+
+
+@pytest.mark.parametrize(("stream", "streamed"), [({}, False), ({"stream": None}, False), ({"stream": True}, True)])
+def test_an_answer_is_read_as_it_is_made_only_where_it_was_asked_to(stream: dict[str, bool], streamed: bool) -> None:
+    body = ChatBody.model_validate({"model": "docs", "messages": [{"role": "user", "content": QUESTION}], **stream})
+    assert to_request(body, Scope("docs", "default", None, 10)).streamed is streamed
