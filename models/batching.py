@@ -38,8 +38,8 @@ def even_budget(lengths: Sequence[int], budget_tokens: int, streams: int) -> int
 
 def pad(sequences: Sequence[Int32], pad_id: int, width: int = 0) -> tuple[Int32, Int32]:
     """One matrix (n, longest or `width`) int32, padded on the right with `pad_id`, and the lengths (n,) int32."""
-    lengths = np.array([len(sequence) for sequence in sequences], np.int32)
-    matrix = np.full((len(sequences), max([width, *map(len, sequences)])), pad_id, np.int32)
+    lengths = [len(sequence) for sequence in sequences]
+    matrix = np.full((len(sequences), max([width, *lengths])), pad_id, np.int32)
     for row, sequence in zip(matrix, sequences, strict=True):
         row[: len(sequence)] = sequence
-    return matrix, lengths
+    return matrix, np.array(lengths, np.int32)

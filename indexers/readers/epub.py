@@ -13,8 +13,8 @@ from indexers.readers.opf import member, read_book
 from indexers.readers.package import check_sizes
 
 ERRORS = (LxmlError, zipfile.BadZipFile, RuntimeError)
-# <title/> ends at once in XHTML; in HTML it opens, and takes what follows with it.
-_SELF_CLOSED = re.compile(rb"<([A-Za-z][\w:.-]*+)((?:[^<>\"'/]++|\"[^\"]*+\"|'[^']*+'){0,999})/>")
+# <title/> ends at once in XHTML; in HTML it opens, and takes what follows with it. 999: what is tried is remembered.
+_SELF_CLOSED = re.compile(rb"<([A-Za-z][\w:.-]*+)((?:[^<>\"'/]++|\"[^\"]*+\"|'[^']*+'|/(?!>)){0,999})/>")
 
 
 def read_epub(raw: Raw) -> Extracts:
